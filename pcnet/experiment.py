@@ -1,0 +1,150 @@
+"""`run(settings, folder)`: train what is missing, examine it, measure what it costs. Everything else calls this one function.
+
+Jobs run side by side in worker processes of one thread each, so that no number depends on how many there are. A finished job
+leaves its part in the run's folder at once, and a job whose part is there is not done again.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from queue import Empty
+from typing import Protocol
+
+from pcnet.config import Settings, build
+from pcnet.jobs import Job, bills, floor, plan
+from pcnet.records import RunFolder
+
+
+class View(Protocol):
+    """Whoever watches a run."""
+
+    def begin(self, jobs: list[Job], done: int, floor: float) -> None: ...
+    def progress(self, part: str, step: int, steps: int, loss: float | None) -> None: ...
+    def finished(self, job: Job, folder: RunFolder) -> None: ...
+
+
+class Silent:
+    """Watches and says nothing."""
+
+    def begin(self, jobs: list[Job], done: int, floor: float) -> None: ...
+    def progress(self, part: str, step: int, steps: int, loss: float | None) -> None: ...
+    def finished(self, job: Job, folder: RunFolder) -> None: ...
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run left behind.
+
+    Attributes:
+        folder: its tables, checkpoints, figures and report.
+        report: the report.
+    """
+
+    folder: RunFolder
+    report: Path
+
+
+def run(settings: Settings, path: Path, view: View | None = None) -> RunRecord:
+    """Do everything that is missing in the run's folder, then lay tables, figures and the report together.
+
+    Args:
+        settings: resolved (`pcnet.config.resolve`).
+        path: the run's folder; made for these settings, or by an earlier run with the same.
+        view: told what happens.
+
+    Raises:
+        ConfigError: the folder belongs to other settings or is in use.
+        RuntimeError: a job failed; everything finished before is kept.
+    """
+    from pcnet import report
+
+    folder, view = RunFolder(path), view or Silent()
+    with folder.locked():
+        folder.open(settings)
+        jobs, last = plan(settings, path), bills(settings, path)
+        done = sum(folder.has(job.part) for job in (*jobs, *last))
+        view.begin([*jobs, *last], done, floor(build(settings)))
+        workers = settings["workers"] or os.cpu_count() or 1
+        for batch, side_by_side in ((jobs, workers), (last, 1)):
+            todo = [job for job in batch if not folder.has(job.part)]
+            if todo:
+                _Workers(min(side_by_side, len(todo)), folder, view).do(todo)
+        folder.write_tables()
+        return RunRecord(folder, report.write(path))
+
+
+class _Workers:
+    """Worker processes that do jobs in order, each as soon as what it needs is there."""
+
+    def __init__(self, count: int, folder: RunFolder, view: View) -> None:
+        self.count = count
+        self.folder = folder
+        self.view = view
+        context = get_context("spawn")
+        self.messages = context.Queue()
+        self.pool = ProcessPoolExecutor(count, mp_context=context, initializer=_enter, initargs=(self.messages,))
+
+    def do(self, todo: list[Job]) -> None:
+        """Do all jobs; a failure or an interruption stops the others."""
+        running: dict[Future, Job] = {}
+        waiting = list(todo)
+        try:
+            while waiting or running:
+                while len(running) < self.count and (job := self._ready(waiting)):
+                    waiting.remove(job)
+                    running[self.pool.submit(_work, job)] = job
+                done, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
+                self._listen()
+                for future in done:
+                    self._finish(running.pop(future), future)
+        except BaseException:
+            self._stop()
+            raise
+        self.pool.shutdown()
+
+    def _ready(self, waiting: list[Job]) -> Job | None:
+        return next((job for job in waiting if all(self.folder.has(part) for part in job.needs)), None)
+
+    def _finish(self, job: Job, future: Future) -> None:
+        error = future.exception()
+        if error is not None:
+            raise RuntimeError(f"{job.part} failed: {type(error).__name__}: {error}") from error
+        self.folder.write_tables()
+        self.view.finished(job, self.folder)
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                self.view.progress(*self.messages.get_nowait())
+            except Empty:
+                return
+
+    def _stop(self) -> None:
+        for process in multiprocessing.active_children():
+            process.terminate()
+        self.pool.shutdown(wait=False, cancel_futures=True)
+
+
+_send: Callable[[tuple], None] = lambda message: None  # noqa: E731  set once in each worker
+
+
+def _enter(messages: multiprocessing.Queue) -> None:
+    """A worker: one thread, deaf to Ctrl-C (the parent stops it), gone when the parent is gone."""
+    global _send
+    import torch
+
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _send = messages.put
+    parent = multiprocessing.parent_process()
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+
+
+def _work(job: Job) -> None:
+    job.run(lambda step, steps, loss: _send((job.part, step, steps, loss)))

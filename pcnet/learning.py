@@ -1,0 +1,231 @@
+"""Learning rules: what a network's weights do about one batch of tokens.
+
+A rule returns a scalar whose *value* is the loss that every model is judged by (mean surprise at the next token, in nats)
+and whose *backward* is the rule's update. So optimisers, clipping, schedulers and checkpoints work as usual, and curves of
+different rules can be laid over each other.
+
+The rules differ in objective. `Implicit` and `Unrolled` descend the next-token loss through the equilibrium and through
+time. `Nudged` does so within one token only. `Local` descends the energy of the observed sequence: every weight sees its
+own prediction error and presynaptic activity, nothing else.
+"""
+
+import abc
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from pcnet.inference import Euler, Inference, Solver, conjugate_gradients, unroll
+from pcnet.inference.equilibrium import zeros_like
+from pcnet.networks.temporal import TemporalPC, TokenClamp, Trajectory
+from pcnet.networks.token_problem import NudgedProblem, TokenProblem
+from pcnet.predictor import Predictor
+from pcnet.typing import State
+
+
+class LearningRule(abc.ABC):
+    """A loss whose value is the next-token loss and whose backward is the rule's update."""
+
+    @abc.abstractmethod
+    def loss(self, predictor: Predictor, tokens: Int[Tensor, "B L"]) -> Float[Tensor, ""]:
+        """Mean surprise at tokens 1..L-1 given those before, in nats.
+
+        Raises:
+            TypeError: the rule is not for this kind of predictor.
+        """
+
+
+@dataclass(frozen=True)
+class Backprop(LearningRule):
+    """The gradient of the next-token loss by reverse-mode differentiation, for models whose `forward` is differentiable."""
+
+    def loss(self, predictor: Predictor, tokens: Int[Tensor, "B L"]) -> Float[Tensor, ""]:
+        _check_kind(self, not isinstance(predictor, TemporalPC), predictor)
+        return next_token_loss(predictor(tokens[:, :-1]), tokens[:, 1:])
+
+
+@dataclass(frozen=True)
+class Implicit(LearningRule):
+    """The exact gradient of the next-token loss through every equilibrium and back through time.
+
+    With g_t(x_t, x_(t-1)) = dF_t/dx_t = 0 at every token, the adjoint runs backwards in time,
+
+        H_t lam_t = dloss/dx_t - (dg_(t+1)/dx_t)^T lam_(t+1),      dloss/dtheta = partial - sum_t lam_t^T dg_t/dtheta,
+
+    each system solved by conjugate gradients with the Gauss-Newton inverse as preconditioner. Memory does not grow with the
+    number of inference iterations. Costs about as much again as the inference.
+
+    Args:
+        rtol: relative tolerance of the linear systems.
+        max_steps: conjugate-gradient steps per token at most.
+        inference: how values relax while training; None is the network's own way.
+    """
+
+    rtol: float = 1e-3
+    max_steps: int = 50
+    inference: Inference | None = None
+
+    def loss(self, predictor: TemporalPC, tokens: Int[Tensor, "B L"]) -> Float[Tensor, ""]:
+        _check_kind(self, isinstance(predictor, TemporalPC), predictor)
+        tokens, trajectory = _infer(predictor, tokens, self.inference)
+        values = tuple(group.requires_grad_() for group in trajectory.values)
+        loss = next_token_loss(predictor.forecast(values), tokens[:, 1:])
+        sent = torch.autograd.grad(loss, values, retain_graph=True)
+        adjoint = self._adjoint(predictor, tokens, trajectory, sent)
+        residual = _all_tokens(predictor, tokens, trajectory).at(_rows(trajectory.values)).residual
+        constraint = sum((lam * g).sum() for lam, g in zip(_rows(adjoint), residual, strict=True))
+        return _valued(loss, loss - constraint)
+
+    @torch.no_grad()
+    def _adjoint(self, network: TemporalPC, tokens: Tensor, trajectory: Trajectory, sent: State) -> State:
+        weights = network.weights
+        later = tuple(group[:, 0] for group in zeros_like(sent))
+        adjoints = []
+        for t in reversed(range(tokens.shape[1] - 1)):
+            values, past, push = (tuple(group[:, t] for group in state) for state in (trajectory.values, trajectory.past, sent))
+            problem = network.problem(TokenClamp(tokens[:, t], past), weights)
+            point = problem.at(values)
+            metric = problem.gauss_newton(point)
+            adjoint = conjugate_gradients(
+                lambda x, problem=problem, point=point: problem.hessian_product(point, x),
+                tuple(v + D * (back @ R) for v, D, back, R in zip(push, point.slopes, later, weights.recurrent, strict=True)),
+                lambda r, problem=problem, point=point, metric=metric: problem.push_forward(
+                    point, metric.solve(problem.pull_back(point, r))
+                ),
+                rtol=self.rtol,
+                max_steps=self.max_steps,
+            )
+            later = problem.past_product(point, adjoint)
+            adjoints.append(adjoint)
+        return tuple(torch.stack(groups[::-1], 1) for groups in zip(*adjoints, strict=True))
+
+
+@dataclass(frozen=True)
+class Unrolled(LearningRule):
+    """The gradient of the next-token loss through a fixed number of solver steps per token and back through time.
+
+    The check on `Implicit`: equal to it when the steps converge (8 truncated steps differ by 60-100 %). Memory grows with
+    the number of steps.
+
+    Args:
+        steps: solver steps per token.
+        solver: a differentiable solver.
+    """
+
+    steps: int = 8
+    solver: Solver = field(default_factory=Euler)
+
+    def loss(self, predictor: TemporalPC, tokens: Int[Tensor, "B L"]) -> Float[Tensor, ""]:
+        _check_kind(self, isinstance(predictor, TemporalPC), predictor)
+        past, logits = predictor.start(tokens.shape[0]), []
+        for token in tokens[:, :-1].unbind(1):
+            clamped = TokenClamp(token, past)
+            past = unroll(predictor.problem(clamped), predictor.initial_values(clamped), self.solver, steps=self.steps)
+            logits.append(predictor.forecast(past))
+        return next_token_loss(torch.stack(logits, 1), tokens[:, 1:])
+
+
+@dataclass(frozen=True)
+class Local(LearningRule):
+    """Each weight changes by its own prediction error and its presynaptic activity, at the equilibrium.
+
+        dR_l = Pi_l eps_l a_l(t-1)^T,  dW_l = Pi_l eps_l a_(l+1)^T,  dC = (token - softmax) a_1^T,
+
+    the gradient of the energy at fixed values (envelope theorem): no derivative through time, through inference or through
+    other levels. Precisions descend -1/2 log|Pi| with it.
+
+    Args:
+        inference: how values relax while training; None is the network's own way.
+    """
+
+    inference: Inference | None = None
+
+    def loss(self, predictor: TemporalPC, tokens: Int[Tensor, "B L"]) -> Float[Tensor, ""]:
+        _check_kind(self, isinstance(predictor, TemporalPC), predictor)
+        tokens, trajectory = _infer(predictor, tokens, self.inference)
+        energy = _all_tokens(predictor, tokens, trajectory).at(_rows(trajectory.values)).energy.mean()
+        with torch.no_grad():
+            loss = next_token_loss(predictor.forecast(trajectory.values), tokens[:, 1:])
+        return _valued(loss, energy)
+
+
+@dataclass(frozen=True)
+class Nudged(LearningRule):
+    """The difference of the energy's weight gradients between two equilibria, the next prediction nudged by +beta and -beta.
+
+        F_beta = F_t + beta * surprise at token t+1,      update = [dF_beta/dtheta(x at +beta) - dF_-beta/dtheta(x at -beta)] / (2 beta)
+
+    Local in time: the values of the token before are held. For small beta this is the gradient of the next-token loss
+    carried through the equilibrium of the same token only (centred equilibrium propagation, Laborieux et al. 2021). All
+    tokens and both signs are relaxed in one batch, from the free equilibria.
+
+    Args:
+        beta: strength of the nudge; the centred difference errs by a term in beta squared.
+        nudged: how values relax under the nudge. Tokens that do not converge both ways are left out of the update.
+        inference: how values relax while training; None is the network's own way.
+    """
+
+    beta: float = 0.1
+    nudged: Inference = field(default_factory=lambda: Inference(max_steps=20))
+    inference: Inference | None = None
+
+    def __post_init__(self) -> None:
+        if not self.beta > 0:
+            raise ValueError(f"beta must be > 0, got {self.beta}")
+
+    def loss(self, predictor: TemporalPC, tokens: Int[Tensor, "B L"]) -> Float[Tensor, ""]:
+        _check_kind(self, isinstance(predictor, TemporalPC), predictor)
+        tokens, trajectory = _infer(predictor, tokens, self.inference)
+        free = _rows(trajectory.values)
+        both = tuple(group.repeat(2, 1) for group in free)
+        nudge = self.beta * torch.cat([torch.ones(len(free[0])), -torch.ones(len(free[0]))]).to(free[0])
+        with torch.no_grad():
+            loss = next_token_loss(predictor.forecast(trajectory.values), tokens[:, 1:])
+            problem = self._problem(predictor, tokens, trajectory, nudge)
+            nudged = self.nudged.run(problem, both)
+        pull, push = self._problem(predictor, tokens, trajectory, nudge).at(nudged.values).energy.chunk(2)
+        paired = torch.stack(nudged.converged.chunk(2)).all(0)  # one half alone would be no difference
+        return _valued(loss, ((pull - push) * paired).sum() / (2 * self.beta * len(paired)))
+
+    def _problem(self, network: TemporalPC, tokens: Tensor, trajectory: Trajectory, nudge: Tensor) -> NudgedProblem:
+        past = tuple(group.repeat(2, 1) for group in _rows(trajectory.past))
+        now, later = (half.flatten().repeat(2) for half in (tokens[:, :-1], tokens[:, 1:]))
+        return NudgedProblem(network.problem(TokenClamp(now, past)), later, nudge)
+
+
+def next_token_loss(logits: Float[Tensor, "B L V"], targets: Int[Tensor, "B L"]) -> Float[Tensor, ""]:
+    """Mean surprise, in nats."""
+    return functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+
+def _valued(value: Tensor, gradient_of: Tensor) -> Tensor:
+    """A scalar with the value of one and the gradient of the other."""
+    return value.detach() + gradient_of - gradient_of.detach()
+
+
+def _infer(network: TemporalPC, tokens: Tensor, inference: Inference | None) -> tuple[Tensor, Trajectory]:
+    """Equilibria of all tokens but the last; sequences in which inference diverged are left out of the update."""
+    trajectory = network.infer(tokens[:, :-1], inference)
+    finite = trajectory.finite
+    if finite.all():
+        return tokens, trajectory
+    if not finite.any():
+        raise FloatingPointError("inference diverged in every sequence of the batch; lower the step size or the gain")
+    values, past = (tuple(group[finite] for group in state) for state in (trajectory.values, trajectory.past))
+    return tokens[finite], Trajectory(values, past, trajectory.status[finite], trajectory.steps[finite])
+
+
+def _rows(state: State) -> State:
+    """Every token a row."""
+    return tuple(group.detach().flatten(0, 1) for group in state)
+
+
+def _all_tokens(network: TemporalPC, tokens: Tensor, trajectory: Trajectory) -> TokenProblem:
+    return network.problem(TokenClamp(tokens[:, :-1].flatten(), _rows(trajectory.past)))
+
+
+def _check_kind(rule: LearningRule, fits: bool, predictor: Predictor) -> None:
+    if not fits:
+        raise TypeError(f"the rule {type(rule).__name__} is not for a {type(predictor).__name__}")

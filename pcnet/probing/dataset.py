@@ -1,0 +1,121 @@
+"""Which rows a probe sees: words, their weights when fitting and when scoring, and the folds they are dealt to."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+Array = np.ndarray | Tensor
+
+
+def equal_weights(lengths: Int[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
+    """Each length has mass 1, shared equally by its words."""
+    return 1.0 / np.bincount(lengths)[lengths]
+
+
+def probability_weights(
+    lengths: Int[np.ndarray, " N"], probabilities: Float[np.ndarray, " N"]
+) -> Float[np.ndarray, " N"]:
+    """Each length has mass 1, shared by its words in proportion to their probability."""
+    return probabilities / np.bincount(lengths, weights=probabilities)[lengths]
+
+
+def effective_sample_size(weights: Float[np.ndarray, " N"]) -> float:
+    """How many equally weighted rows would tell as much: (sum of w)^2 / sum of w^2."""
+    return float(weights.sum() ** 2 / (weights**2).sum())
+
+
+@dataclass(frozen=True)
+class ProbeData:
+    """Features and targets of words, checked once: the rows that every function of this layer works on.
+
+    Args:
+        features: float32 or float64, kept as they come.
+        targets: float64.
+        lengths: word lengths, at least 1.
+        probabilities: of each word among those of its length; only their ratios within a length matter.
+    """
+
+    features: Float[np.ndarray, "N D"]
+    targets: Float[np.ndarray, "N T"]
+    lengths: Int[np.ndarray, " N"]
+    probabilities: Float[np.ndarray, " N"]
+
+    @classmethod
+    def checked(
+        cls,
+        features: Float[Array, "N D"],
+        targets: Float[Array, "N T"],
+        lengths: Int[Array, " N"],
+        probabilities: Float[Array, " N"],
+    ) -> Self:
+        """From torch or numpy; no copy is made of floating features.
+
+        Raises:
+            ValueError: naming the argument, what it holds and what it may hold.
+        """
+        data = cls(
+            _matrix("features", features, keep=(np.float32, np.float64)),
+            _matrix("targets", targets, keep=(np.float64,)),
+            _lengths(lengths),
+            as_numpy(probabilities).astype(np.float64),
+        )
+        data._check_rows()
+        _refuse_rows("probabilities", data.probabilities, data.probabilities >= 0, "finite and not negative")
+        mass = np.bincount(data.lengths, weights=data.probabilities)
+        if empty := [int(length) for length in np.unique(data.lengths) if not mass[length] > 0]:
+            raise ValueError(f"probabilities: those of length {empty[0]} add up to 0; each length needs a likely word")
+        return data
+
+    def _check_rows(self) -> None:
+        rows = len(self.features)
+        for name, array in (
+            ("targets", self.targets),
+            ("lengths", self.lengths),
+            ("probabilities", self.probabilities),
+        ):
+            if array.shape[:1] != (rows,) or (array.ndim != 1 and name != "targets"):
+                raise ValueError(f"{name} has shape {array.shape}; features have {rows} rows, so it needs {rows} too")
+
+    def score_weights(self) -> dict[str, Float[np.ndarray, " N"]]:
+        """The two ways in which words count when a probe is scored, by their name in ``probes.csv``."""
+        return {
+            "probability": probability_weights(self.lengths, self.probabilities),
+            "equal": equal_weights(self.lengths),
+        }
+
+
+def as_numpy(values: Array) -> np.ndarray:
+    """The same numbers as a numpy array, sharing memory where possible."""
+    if not isinstance(values, Tensor):
+        return np.asarray(values)
+    values = values.detach().cpu()
+    return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+
+
+def _matrix(name: str, values: Array, keep: tuple[type, ...]) -> np.ndarray:
+    matrix = as_numpy(values)
+    if matrix.ndim != 2 or matrix.shape[1] == 0:
+        raise ValueError(f"{name} has shape {matrix.shape}; it must be a matrix with one row per word")
+    matrix = matrix if matrix.dtype in keep else matrix.astype(np.float64)
+    _refuse_rows(name, matrix, np.isfinite(matrix), "finite")
+    return matrix
+
+
+def _lengths(values: Array) -> np.ndarray:
+    lengths = as_numpy(values)
+    if lengths.dtype.kind not in "iu":
+        raise ValueError(f"lengths has dtype {lengths.dtype}; it must hold whole numbers")
+    _refuse_rows("lengths", lengths, lengths >= 1, "at least 1")
+    return lengths.astype(np.int64)
+
+
+def _refuse_rows(name: str, values: np.ndarray, legal: np.ndarray, must_be: str) -> None:
+    """Names the first entry that isn't legal; a NaN or an infinity never is."""
+    bad = np.argwhere(~(legal & np.isfinite(values)))
+    if len(bad):
+        place = ", ".join(f"{axis} {index}" for axis, index in zip(("row", "column"), bad[0], strict=False))
+        raise ValueError(f"{name} holds {values[tuple(bad[0])]} at {place}; every entry must be {must_be}")

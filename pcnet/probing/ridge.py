@@ -1,0 +1,174 @@
+"""Ridge regression from moments: every penalty in one eigendecomposition, the penalty chosen on held-out folds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from pcnet.probing.moments import Moments, total
+
+ALPHAS = tuple(10.0**exponent for exponent in range(-12, 3))
+"""Default penalties, each relative to the top eigenvalue of the standardised Gram matrix."""
+
+
+def check_alphas(alphas: Sequence[float]) -> None:
+    """Raises ValueError unless the penalties are an ascending grid of positive numbers."""
+    grid = np.asarray(alphas, dtype=np.float64)
+    if grid.ndim != 1 or not len(grid) or not np.all(np.isfinite(grid) & (grid > 0)) or np.any(np.diff(grid) <= 0):
+        raise ValueError(f"alphas={alphas!r}: give an ascending grid of positive finite numbers")
+
+
+@dataclass(frozen=True)
+class RidgePath:
+    """Coefficients for every penalty of a grid.
+
+    Args:
+        coef: slopes in units of the raw features.
+        intercept: predictions at feature value zero, absolute.
+    """
+
+    coef: Float[np.ndarray, "A D Q"]
+    intercept: Float[np.ndarray, "A Q"]
+
+    def squared_errors(self, rows: Moments) -> Float[np.ndarray, "A Q"]:
+        """Weighted sum over these rows of (y - b - x W)^2 for each penalty and target, from their moments alone."""
+        # seen from the centre of the moments, where the sums don't cancel
+        offset = self.intercept + np.einsum("d,adq->aq", rows.centre_x, self.coef) - rows.centre_y
+        by_row = np.moveaxis(self.coef, 1, 0)
+        curved = (rows.xx @ by_row.reshape(len(rows.x), -1)).reshape(by_row.shape)
+        curved += 2 * rows.x[:, None, None] * offset - 2 * rows.xy[:, None, :]
+        slopes = np.einsum("daq,daq->aq", by_row, curved)
+        return np.maximum(slopes + rows.yy - 2 * offset * rows.y + rows.weight * offset**2, 0.0)
+
+
+def ridge_path(train: Moments, alphas: Sequence[float], offset: bool) -> RidgePath:
+    r"""Ridge on standardised features for all penalties, by one eigendecomposition of the Gram matrix.
+
+    .. math:: W_\alpha = V (\Lambda + \alpha \lambda_{max})^{-1} V^T Z^T Y, \qquad Z^T Z = V \Lambda V^T
+
+    with Z the weighted features divided by their standard deviation, about their mean; without offset by their root
+    mean square, about zero. Constant features get coefficient zero, and so do directions whose eigenvalue is zero up to
+    rounding, so collinear features and ``alpha=0`` (the least-squares solution of smallest norm) are safe.
+
+    Args:
+        train: moments of the training rows.
+        alphas: penalties relative to the top eigenvalue, at least 0.
+        offset: whether a constant is fitted beside the slopes; it isn't penalised.
+
+    Raises:
+        ValueError: if the training rows have no weight.
+    """
+    if not train.weight > 0:
+        raise ValueError(f"the training rows have total weight {train.weight:g}; it must be positive")
+    rows = train if offset else train.about_origin()
+    mean_x, mean_y = rows.x / rows.weight * offset, rows.y / rows.weight * offset
+    gram = rows.xx / rows.weight - np.outer(mean_x, mean_x)
+    cross = rows.xy / rows.weight - np.outer(mean_x, mean_y)
+    inverse = _inverse_scale(rows, np.diag(gram))
+    values, vectors = np.linalg.eigh(gram * np.outer(inverse, inverse))
+    shrunk = _shrinkage(values, alphas)[:, :, None] * (vectors.T @ (cross * inverse[:, None]))
+    coef = inverse[:, None] * (vectors @ shrunk)
+    intercept = (mean_y + rows.centre_y) * offset - np.einsum("d,adq->aq", (mean_x + rows.centre_x) * offset, coef)
+    return RidgePath(coef, intercept)
+
+
+def _inverse_scale(rows: Moments, variance: Float[np.ndarray, " D"]) -> Float[np.ndarray, " D"]:
+    """One over each feature's standard deviation; zero where the deviation is nothing but rounding."""
+    about_centre = np.diag(rows.xx) / rows.weight
+    mean = rows.centre_x + rows.x / rows.weight
+    rounding = np.maximum(1e-13 * about_centre, (1e-13 * mean) ** 2)
+    return np.where(variance > rounding, 1 / np.sqrt(np.where(variance > rounding, variance, 1.0)), 0.0)
+
+
+def _shrinkage(values: Float[np.ndarray, " D"], alphas: Sequence[float]) -> Float[np.ndarray, "A D"]:
+    """1 / (eigenvalue + alpha * top eigenvalue); zero for eigenvalues that are zero up to rounding."""
+    top = values[-1]
+    kept = values > 10 * len(values) * np.finfo(np.float64).eps * top
+    denominator = np.where(kept, values, 1.0) + np.asarray(alphas)[:, None] * top
+    return np.where(kept, 1 / denominator, 0.0)
+
+
+@dataclass(frozen=True)
+class Ridge:
+    """A fitted linear map for R replicates of T targets (Q = R T columns).
+
+    Args:
+        coef, intercept: prediction = features @ coef + intercept.
+        alpha: the chosen penalty of each replicate, relative to the top eigenvalue.
+        at_edge: whether that is the smallest or the largest of the grid.
+    """
+
+    coef: Float[np.ndarray, "D Q"]
+    intercept: Float[np.ndarray, " Q"]
+    alpha: Float[np.ndarray, " R"]
+    at_edge: Bool[np.ndarray, " R"]
+
+    def predict(self, features: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N Q"]:
+        """The map's values at raw features."""
+        return features @ self.coef + self.intercept
+
+
+def select_ridge(always: Moments, folds: Sequence[Moments], alphas: Sequence[float], offset: bool) -> Ridge:
+    """Fits on all the rows given, with the penalty that predicts each fold best from the other rows.
+
+    One penalty for all targets: the one of least summed squared error, which is that of largest variance-weighted R2;
+    of equals the largest. Costs one eigendecomposition per fold and one more.
+
+    Args:
+        always: moments of rows that train every fit and judge none; may be empty.
+        folds: moments of the folds, at least two.
+        alphas: the grid, ascending.
+        offset: whether a constant is fitted.
+
+    Raises:
+        ValueError: with fewer than two folds.
+    """
+    if len(folds) < 2:
+        raise ValueError(f"folds: {len(folds)} given; choosing a penalty needs at least 2")
+    errors = [
+        ridge_path(_without(always, folds, held), alphas, offset).squared_errors(fold)
+        for held, fold in enumerate(folds)
+    ]
+    return _refit(_without(always, folds), sum(errors), alphas, offset, num_replicates=1)
+
+
+def crossfit(
+    always: Moments, folds: Sequence[Moments], alphas: Sequence[float], offset: bool, num_replicates: int
+) -> list[Ridge]:
+    """For each fold, ``select_ridge`` on all the others.
+
+    A fit without folds i and j judges penalties twice, on j when i is held out and on i when j is, so K folds cost
+    K (K + 1) / 2 eigendecompositions, not K^2.
+
+    Args:
+        always, folds, alphas, offset: as in ``select_ridge``; at least three folds.
+        num_replicates: how many groups of equally many targets choose their penalties apart.
+    """
+    errors = np.zeros((len(folds), len(alphas), folds[0].xy.shape[1]))
+    for one, other in combinations(range(len(folds)), 2):
+        path = ridge_path(_without(always, folds, one, other), alphas, offset)
+        errors[one] += path.squared_errors(folds[other])
+        errors[other] += path.squared_errors(folds[one])
+    return [
+        _refit(_without(always, folds, held), errors[held], alphas, offset, num_replicates)
+        for held in range(len(folds))
+    ]
+
+
+def _without(always: Moments, folds: Sequence[Moments], *held: int) -> Moments:
+    return total([always, *(fold for number, fold in enumerate(folds) if number not in held)])
+
+
+def _refit(
+    train: Moments, errors: Float[np.ndarray, "A Q"], alphas: Sequence[float], offset: bool, num_replicates: int
+) -> Ridge:
+    """Fits with the penalty of least error, chosen by each replicate for itself."""
+    per_replicate = errors.reshape(len(alphas), num_replicates, -1).sum(axis=-1)
+    best = len(alphas) - 1 - np.argmin(per_replicate[::-1], axis=0)
+    path = ridge_path(train, alphas, offset)
+    columns = np.arange(errors.shape[1])
+    chosen = np.repeat(best, len(columns) // num_replicates)
+    at_edge = np.isin(best, (0, len(alphas) - 1))
+    return Ridge(path.coef[chosen, :, columns].T, path.intercept[chosen, columns], np.asarray(alphas)[best], at_edge)

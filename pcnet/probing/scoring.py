@@ -1,0 +1,123 @@
+"""What held-out errors are measured against: groups of words, their weights, and the variance of their targets."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Int
+
+from pcnet.probing.dataset import ProbeData, effective_sample_size
+from pcnet.probing.moments import Design, chunks
+from pcnet.probing.ridge import Ridge
+
+
+@dataclass(frozen=True)
+class Yardstick:
+    """Everything about a score that depends neither on the fit nor on the folds.
+
+    A group (G of them) is one weighting together with one position, where "all" is a position too.
+
+    Args:
+        weights, position: the names of each group.
+        mass: weight of each word in each group; zero outside it.
+        total: summed variance of the targets in each group, for every replicate.
+        rows, n_eff: words in each group, and their effective number.
+        enough: whether a group has enough words to be scored.
+    """
+
+    weights: tuple[str, ...]
+    position: tuple[str, ...]
+    mass: Float[np.ndarray, "N G"]
+    total: Float[np.ndarray, "G R"]
+    rows: Int[np.ndarray, " G"]
+    n_eff: Float[np.ndarray, " G"]
+    enough: Bool[np.ndarray, " G"]
+
+    @classmethod
+    def of(cls, design: Design, data: ProbeData, scored: Int[np.ndarray, " n"], min_words: int) -> Self:
+        """Groups for both weightings and for the scored words at all positions and at each.
+
+        Args:
+            design: the targets and their replicates.
+            data: lengths and probabilities.
+            scored: rows that are held out at some time.
+            min_words: a single position with fewer words isn't enough.
+        """
+        inside = np.isin(np.arange(len(data.lengths)), scored)
+        positions = {"all": inside} | {str(n): data.lengths == n for n in np.unique(data.lengths[scored])}
+        names, masses = [], []
+        for weights, values in data.score_weights().items():
+            for position, members in positions.items():
+                names.append((weights, position))
+                masses.append(np.where(members, values, 0.0))
+        mass, rows = np.stack(masses, axis=1), np.tile([members.sum() for members in positions.values()], 2)
+        return cls(
+            weights=tuple(weights for weights, _ in names),
+            position=tuple(position for _, position in names),
+            mass=mass,
+            total=total_variance(design, mass),
+            rows=rows,
+            n_eff=np.array([effective_sample_size(column) for column in masses]),
+            enough=(rows >= min_words) | np.array([position == "all" for _, position in names]),
+        )
+
+    def table(self, errors: Float[np.ndarray, "G R"], num_targets: int) -> pd.DataFrame:
+        """Scores from summed squared errors: one row per group and replicate, group by group."""
+        num_groups, num_replicates = errors.shape
+        mean = errors / (self.mass.sum(axis=0)[:, None] * num_targets)
+        unscored = np.where(self.enough, 0.0, np.nan)[:, None]
+        group = np.repeat(np.arange(num_groups), num_replicates)
+        return pd.DataFrame(
+            {
+                "position": np.array(self.position, dtype=object)[group],
+                "weights": np.array(self.weights, dtype=object)[group],
+                "r2": (explained(errors, self.total) + unscored).ravel(),
+                "rmse": (np.sqrt(mean) + unscored).ravel(),
+                "rows": self.rows[group],
+                "n_eff": self.n_eff[group],
+                "replicate": np.tile(np.arange(num_replicates), num_groups),
+            }
+        )
+
+
+def explained(errors: Float[np.ndarray, "*G"], variance: Float[np.ndarray, "*G"]) -> Float[np.ndarray, "*G"]:
+    """1 - errors / variance; NaN where the targets don't vary."""
+    varies = variance > 0
+    return np.where(varies, 1 - errors / np.where(varies, variance, 1.0), np.nan)
+
+
+def total_variance(design: Design, mass: Float[np.ndarray, "N G"]) -> Float[np.ndarray, "G R"]:
+    """Weighted squared distance of the targets from their weighted mean, all targets together.
+
+    Exactly zero where it is nothing but the rounding of targets that are all the same.
+    """
+    centre = design.centre()[1]
+    first, second = np.zeros((2, mass.shape[1], len(centre)))
+    for rows in chunks(np.arange(len(mass))):
+        targets = design.block(rows)[1] - centre
+        first += mass[rows].T @ targets
+        second += mass[rows].T @ targets**2
+    weight = mass.sum(axis=0)[:, None]
+    variance = over_targets(second - first**2 / weight, design)
+    size = over_targets(second + weight * centre**2, design)
+    return np.where(variance > 1e-24 * size, variance, 0.0)
+
+
+def squared_errors(
+    fits: Sequence[Ridge], design: Design, labels: Int[np.ndarray, " N"], mass: Float[np.ndarray, "N G"]
+) -> Float[np.ndarray, "G R"]:
+    """Weighted squared error of each fold's words under the fit that never saw them, in every group."""
+    errors = np.zeros((mass.shape[1], design.order.shape[1] * design.targets.shape[1]))
+    for fold, fit in enumerate(fits):
+        for rows in chunks(np.flatnonzero(labels == fold)):
+            features, residual = design.block(rows)
+            residual -= fit.predict(features)
+            errors += mass[rows].T @ residual**2
+    return over_targets(errors, design)
+
+
+def over_targets(values: Float[np.ndarray, "G Q"], design: Design) -> Float[np.ndarray, "G R"]:
+    """Sums the targets of each replicate."""
+    return values.reshape(len(values), design.num_replicates, -1).sum(axis=-1)

@@ -1,0 +1,137 @@
+"""A run's folder: tables and figures that appear under their final name only when complete, and parts that are never lost.
+
+Every job (a model trained, a copy probed) leaves one part, a folder of tables, by renaming it into place. The run's tables
+are the parts laid together, so they grow while the run goes on and an interrupted run has all that was finished.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+from filelock import FileLock, Timeout
+
+from pcnet.config import ConfigError, Settings, differences
+
+COLUMNS = {
+    "training": ["model", "seed", "step", "tokens", "loss", "floor", "excess"],
+    "probes": (
+        "model trained gain seed site headline target control offset position iteration weights fold_seed "
+        "r2 rmse rows n_eff features alpha alpha_at_edge"
+    ).split(),
+    "excess": ["model", "seed", "iteration", "excess"],
+    "cost": (
+        "model device threads batch length tolerance parameters flops latency_p50_ms latency_p90_ms sequential_depth "
+        "iterations_p50 iterations_p90 peak_bytes"
+    ).split(),
+    "inference": "model seed tokens converged diverged unconverged residual_max iterations_p50 iterations_p90".split(),
+    "checks": ["model", "seed", "check", "value", "reference", "difference", "bound", "passed"],
+}
+"""The run's tables."""
+
+Tables = dict[str, pd.DataFrame]
+
+
+class RunFolder:
+    """Where one run keeps what it has.
+
+    Args:
+        path: the folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    def checkpoint(self, model: str, seed: int) -> Path:
+        return self.path / "checkpoints" / model / f"seed{seed}" / "last.ckpt"
+
+    def open(self, settings: Settings) -> None:
+        """Make the folder for these settings, or check that it was made for them.
+
+        Raises:
+            ConfigError: it was made by another configuration, or is somebody else's folder.
+        """
+        if self.config.is_file():
+            odd = differences(yaml.safe_load(self.config.read_text()), settings)
+            if odd:
+                raise ConfigError(f"{self.path} was made with another {odd[0]}; name another folder with --out")
+            return
+        if self.path.is_dir() and any(name for name in os.listdir(self.path) if name != ".lock"):
+            raise ConfigError(f"{self.path} holds files but no config.yaml; name another folder with --out")
+        write_text(self.config, yaml.safe_dump(settings, sort_keys=False))
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Held while a run writes here, and let go by the system when it dies.
+
+        Raises:
+            ConfigError: another process is writing here.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise ConfigError(f"{self.path} is in use by another run") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def has(self, part: str) -> bool:
+        return (self.path / "parts" / part).is_dir()
+
+    def add(self, part: str, tables: Tables) -> None:
+        """Keep a finished job's tables, all or none."""
+        final = self.path / "parts" / part
+        temporary = final.with_name(f".{part}.{os.getpid()}")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        for name, table in tables.items():
+            table.to_csv(temporary / f"{name}.csv", index=False)
+        os.replace(temporary, final)
+
+    def part(self, part: str, table: str) -> pd.DataFrame:
+        return _read(self.path / "parts" / part / f"{table}.csv")
+
+    def table(self, name: str) -> pd.DataFrame:
+        """All parts' rows of one table."""
+        pieces = [_read(path) for path in sorted((self.path / "parts").glob(f"[!.]*/{name}.csv"))]
+        if not pieces:
+            return pd.DataFrame(columns=COLUMNS[name])
+        return pd.concat(pieces, ignore_index=True)[COLUMNS[name]]
+
+    def write_tables(self) -> None:
+        """Lay the parts together into the run's tables."""
+        for name in COLUMNS:
+            table = self.table(name)
+            if len(table):
+                write_text(self.path / f"{name}.csv", table.to_csv(index=False))
+
+    def add_geometry(self, name: str, **arrays: np.ndarray) -> None:
+        """Keep what the figures of belief geometry are drawn from."""
+        path = self.path / "geometry" / f"{name}.npz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{name}.{os.getpid()}.npz")
+        np.savez_compressed(temporary, **arrays)
+        os.replace(temporary, path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file under a temporary name, then rename it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def _read(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path, keep_default_na=False, na_values=["nan", "NaN"], dtype={"iteration": str, "position": str})

@@ -1,0 +1,124 @@
+"""What watches training: the learning curve, progress, checkpoints, and how inference fared."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from pcnet.capture import hooked
+from pcnet.inference import Status
+from pcnet.networks import PCNetwork
+
+
+class CurvePoint(NamedTuple):
+    """Averages over the optimiser steps since the point before; loss and excess in nats per token."""
+
+    step: int
+    tokens: int
+    loss: float
+    excess: float
+
+
+class LearningCurve(Callback):
+    """Collects the learning curve; it is part of the checkpoint, so a resumed run has the whole of it.
+
+    Args:
+        every: optimiser steps per point.
+    """
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+        self.points: list[CurvePoint] = []
+        self._sums = torch.zeros(3, dtype=torch.float64)
+        self._tokens = 0
+
+    def on_train_batch_end(self, trainer: Trainer, task: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        loss, excess = outputs["loss"].detach(), outputs["excess"].detach()
+        self._sums = self._sums + torch.stack([loss, excess, torch.ones_like(loss)]).double().cpu()
+        self._tokens += batch.tokens.numel()
+        if trainer.global_step % self.every == 0 or trainer.global_step == trainer.max_steps:
+            loss_sum, excess_sum, count = self._sums.tolist()
+            point = CurvePoint(trainer.global_step, self._tokens, loss_sum / count, excess_sum / count)
+            self.points.append(point)
+            self._sums = torch.zeros_like(self._sums)
+            task.log_dict({"loss": point.loss, "excess": point.excess}, batch_size=1)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"points": [list(point) for point in self.points], "sums": self._sums, "tokens": self._tokens}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.points = [CurvePoint(*point) for point in state_dict["points"]]
+        self._sums = state_dict["sums"]
+        self._tokens = state_dict["tokens"]
+
+
+class Progress(Callback):
+    """Tells somebody how far training is.
+
+    Args:
+        report: called with (step, steps, latest loss or None).
+        every: optimiser steps between calls.
+    """
+
+    def __init__(self, report: Callable[[int, int, float | None], None], every: int) -> None:
+        self.report = report
+        self.every = every
+
+    def on_train_start(self, trainer: Trainer, task: LightningModule) -> None:
+        self.report(trainer.global_step, trainer.max_steps, None)
+
+    def on_train_batch_end(self, trainer: Trainer, task: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step % self.every == 0 or trainer.global_step == trainer.max_steps:
+            self.report(trainer.global_step, trainer.max_steps, float(outputs["loss"]))
+
+
+class Checkpoints(Callback):
+    """Writes everything that is needed to go on, every so many steps and at the end.
+
+    Args:
+        path: the file, replaced each time.
+        every: optimiser steps between checkpoints.
+    """
+
+    def __init__(self, path: Path, every: int) -> None:
+        self.path = path
+        self.every = every
+
+    def on_train_batch_end(self, trainer: Trainer, task: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step % self.every == 0 or trainer.global_step == trainer.max_steps:
+            trainer.save_checkpoint(self.path)
+
+
+class InferenceDiagnostics(Callback):
+    """Logs how inference fared in training: mean steps per token, and how many tokens diverged or did not converge.
+
+    Args:
+        every: optimiser steps per report.
+    """
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+
+    def on_train_batch_start(self, trainer: Trainer, task: LightningModule, batch: Any, batch_idx: int) -> None:
+        self._hooks = None
+        if (trainer.global_step + 1) % self.every == 0 and isinstance(task.predictor, PCNetwork):
+            self._hooks = hooked(task.predictor, "diagnostics.*")
+            self._seen = self._hooks.__enter__()
+
+    def on_train_batch_end(self, trainer: Trainer, task: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if self._hooks is not None:
+            self._hooks.__exit__(None, None, None)
+            task.log_dict(summarise_inference(self._seen["diagnostics.status"], self._seen["diagnostics.steps"]), batch_size=1)
+
+
+def summarise_inference(status: list[Tensor], steps: list[Tensor]) -> dict[str, float]:
+    """Shares of diverged and unconverged token problems, and mean steps."""
+    all_status, all_steps = (torch.cat([part.flatten() for part in parts]) for parts in (status, steps))
+    return {
+        "inference/steps": all_steps.double().mean().item(),
+        "inference/diverged": (all_status == Status.DIVERGED).double().mean().item(),
+        "inference/unconverged": (all_status == Status.UNCONVERGED).double().mean().item(),
+    }

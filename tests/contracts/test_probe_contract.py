@@ -1,0 +1,150 @@
+"""What every control promises, and scikit-learn's contract for the probe."""
+
+import inspect
+
+import numpy as np
+import pytest
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import pcnet.probing as probing
+from pcnet.probing import (
+    AdditiveHistory,
+    ConstrainedBelief,
+    Control,
+    FeatureControl,
+    LastToken,
+    LastTokensTable,
+    LinearProbe,
+    ModelSoftmax,
+    NextTokenLaw,
+    Protocol,
+    RandomSubspace,
+    ShuffledBeliefs,
+    Subject,
+    probe,
+)
+from pcnet.processes import rrxor, words
+
+QUICK = Protocol(fold_seeds=(0, 1), alphas=(1e-6, 1e-3, 1.0))
+CONTROLS = [
+    NextTokenLaw(),
+    LastToken(),
+    AdditiveHistory(),
+    ConstrainedBelief(),
+    ModelSoftmax(),
+    RandomSubspace(),
+    LastTokensTable(2),
+    ShuffledBeliefs(num_permutations=5),
+]
+
+
+def expected_failures(_estimator):
+    return {
+        "check_sample_weight_equivalence_on_dense_data": (
+            "a row repeated k times may land in several folds, a row of weight k in one; so the folds, and with them "
+            "the penalty, differ. Rows of weight zero are the same as no rows: test_rows_of_weight_zero_do_not_exist"
+        )
+    }
+
+
+@parametrize_with_checks([LinearProbe(), LinearProbe(offset=False)], expected_failed_checks=expected_failures)
+def test_scikit_learn_contract(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [({"num_folds": 1}, "num_folds=1"), ({"num_folds": 9}, "num_folds=9"), ({"alphas": (1.0, 0.5)}, "alphas")],
+)
+def test_probe_refuses_impossible_settings_when_fitted(arguments, message):
+    x = np.random.default_rng(0).standard_normal((8, 2))
+    with pytest.raises(ValueError, match=message):
+        LinearProbe(**arguments).fit(x, x)
+
+
+def test_probe_refuses_folds_that_do_not_match():
+    x = np.random.default_rng(0).standard_normal((8, 2))
+    for folds in (np.arange(7) % 2, np.arange(8) / 2):
+        with pytest.raises(ValueError, match="folds has shape"):
+            LinearProbe().fit(x, x, folds=folds)
+    with pytest.raises(ValueError, match="at least 2"):
+        LinearProbe().fit(x, x, folds=np.zeros(8, dtype=int))
+
+
+@pytest.fixture(scope="module")
+def subject():
+    population = words(rrxor(), 6)
+    random = np.random.default_rng(0)
+    features = random.standard_normal((population.num_words, 7)).astype(np.float32)
+    return Subject(rrxor(), population, population.filtered, features, features[:, :2])
+
+
+def test_every_public_control_is_under_test():
+    public = {value for value in vars(probing).values() if inspect.isclass(value) and issubclass(value, Control)}
+    assert public - {Control, FeatureControl} == {type(control) for control in CONTROLS}
+    assert len({control.name for control in CONTROLS}) == len(CONTROLS)
+
+
+def test_classes_are_abstract_or_final():
+    for kind in (Control, FeatureControl):
+        with pytest.raises(TypeError, match="abstract"):
+            kind()
+    for control in CONTROLS:
+        assert not type(control).__subclasses__()
+
+
+@pytest.mark.parametrize("control", CONTROLS, ids=lambda control: control.name)
+def test_control_scores_in_the_rows_of_the_model(control, subject):
+    population = subject.words
+    model = probe(subject.features, subject.targets, population.lengths, population.probabilities, QUICK)
+    scores = control.score(subject, QUICK)
+    assert list(scores.dtypes.items()) == list(model.dtypes.items())
+    keys = ["offset", "position", "weights", "fold_seed", "rows", "n_eff"]
+    if isinstance(control, LastTokensTable):
+        assert scores.empty  # it can't predict an unseen ending
+    else:
+        assert scores[keys].equals(model[keys])
+        assert scores[scores["position"] == "all"]["r2"].max() <= 1
+
+
+@pytest.mark.parametrize("control", CONTROLS, ids=lambda control: control.name)
+def test_control_depends_on_nothing_but_its_arguments(control, subject):
+    assert control.score(subject, QUICK).equals(control.score(subject, QUICK))
+
+
+@pytest.mark.parametrize("control", CONTROLS, ids=lambda control: control.name)
+def test_population_value_bounds_any_fit_on_the_population(control, subject):
+    value = control.population_r2(subject)
+    if isinstance(control, ShuffledBeliefs):
+        assert np.isnan(value)  # in sample, shuffled targets measure nothing but the number of features
+        return
+    assert 0 <= value <= 1 + 1e-12
+    if isinstance(control, FeatureControl):
+        features, weights = np.asarray(control.features(subject)), subject.words.probabilities.numpy()
+        assert features.shape[0] == subject.words.num_words
+        fitted = LinearProbe().fit(features, subject.targets.numpy(), weights)
+        assert fitted.score(features, subject.targets.numpy(), weights) <= value + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("control", "missing"),
+    [(ModelSoftmax(), "logits"), (RandomSubspace(), "features"), (ShuffledBeliefs(), "features")],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_controls_say_what_they_need_of_the_model(control, missing):
+    population = words(rrxor(), 4)
+    with pytest.raises(ValueError, match=f"{missing}=None"):
+        control.score(Subject(rrxor(), population, population.filtered), QUICK)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: LastTokensTable(0), "num_tokens=0"),
+        (lambda: ShuffledBeliefs(num_permutations=0), "num_permutations=0"),
+        (lambda: ShuffledBeliefs(quantile=1.5), "quantile=1.5"),
+    ],
+)
+def test_impossible_controls_are_refused_by_name(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
