@@ -50,6 +50,11 @@ class Activations(Mapping[str, Float[Tensor, "B L D"]]):
 class Site(nn.Identity):
     """An identity that marks something worth seeing; its path is its name."""
 
+    @property
+    def watched(self) -> bool:
+        """Whether anybody looks; what is costly to show need not be made otherwise."""
+        return bool(self._forward_hooks)
+
 
 @contextmanager
 def hooked(model: nn.Module, wanted: str | list[str]) -> Iterator[dict[str, list[Tensor]]]:

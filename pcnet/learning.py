@@ -163,7 +163,7 @@ class Nudged(LearningRule):
 
     Args:
         beta: strength of the nudge; the centred difference errs by a term in beta squared.
-        nudged: how values relax under the nudge. Tokens that do not converge both ways are left out of the update.
+        nudged: how values relax under the nudge; tokens that diverge either way are left out of the update.
         inference: how values relax while training; None is the network's own way.
     """
 
@@ -186,8 +186,8 @@ class Nudged(LearningRule):
             problem = self._problem(predictor, tokens, trajectory, nudge)
             nudged = self.nudged.run(problem, both)
         pull, push = self._problem(predictor, tokens, trajectory, nudge).at(nudged.values).energy.chunk(2)
-        paired = torch.stack(nudged.converged.chunk(2)).all(0)  # one half alone would be no difference
-        return _valued(loss, ((pull - push) * paired).sum() / (2 * self.beta * len(paired)))
+        difference = (pull - push)[torch.isfinite(pull - push)]  # a row that diverged either way has none
+        return _valued(loss, difference.sum() / (2 * self.beta * len(pull)))
 
     def _problem(self, network: TemporalPC, tokens: Tensor, trajectory: Trajectory, nudge: Tensor) -> NudgedProblem:
         past = tuple(group.repeat(2, 1) for group in _rows(trajectory.past))

@@ -47,7 +47,8 @@ class Predictor(nn.Module, abc.ABC):
 
     @property
     def num_parameters(self) -> int:
-        return sum(parameter.numel() for parameter in self.parameters())
+        """Numbers that learning may change."""
+        return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
 
     def check_tokens(self, tokens: Tensor) -> None:
         """Raise unless `tokens` is a (B, L) integer tensor within the vocabulary."""

@@ -204,11 +204,13 @@ class TemporalPC(Predictor, PCNetwork, Iterates):
             self._recorded = before
 
     def _show(self, solution: Solution, problem: TokenProblem) -> None:
-        """Pass one token's inference through the named sites, each (B, 1, D), or (B, 1, K, D) while recording."""
+        """Pass one token's inference through the sites that are watched, each (B, 1, D), or (B, 1, K, D) while recording."""
+        if not any(site.watched for site in self.modules() if isinstance(site, Site)):
+            return
         states = [solution.trace[k] for k in self._recorded] if self._recorded else [solution.values]
         points = [problem.at(values) for values in states]
 
-        def show(site: nn.Module, groups: list[Tensor]) -> None:
+        def show(site: Site, groups: list[Tensor]) -> None:
             site(torch.stack(groups, 1).unsqueeze(1) if self._recorded else groups[0].unsqueeze(1))
 
         for index, level in enumerate(self.levels):
@@ -218,8 +220,8 @@ class TemporalPC(Predictor, PCNetwork, Iterates):
         show(self.layers[0].error, [problem.observed - point.law for point in points])
         expected = problem.weights.logits(problem.weights.settle(problem.bases)).softmax(-1)
         show(self.layers[0].prediction, [expected] * len(points))
-        for name, group in (("status", solution.status), ("steps", solution.steps)):
-            self.diagnostics[name](group[:, None, None])
+        self.diagnostics["status"](solution.status[:, None, None])
+        self.diagnostics["steps"](solution.steps[:, None, None])
         self.diagnostics["residual"](solution.residual.unsqueeze(1))
 
     def flops(self, length: int, iterations: float) -> float:

@@ -89,9 +89,9 @@ def _bars(axes: Axes, results: Results, names: list[str], quantity: Quantity, pa
 
 
 def _decades(values: np.ndarray, ends: np.ndarray) -> tuple[float, float]:
-    """Limits that begin at a power of ten below every bar and leave room for the numbers at their ends."""
+    """Limits that begin at a power of ten well below every bar and leave room for the numbers at their ends."""
     shown = values[values > 0]
     if not len(shown):
         return 0.1, 10.0
-    low = 10.0 ** (np.ceil(np.log10(shown.min())) - 1)
+    low = 10.0 ** np.floor(np.log10(shown.min() / 2))
     return low, low * (np.nanmax(ends) / low) ** 1.35

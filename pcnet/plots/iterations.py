@@ -57,7 +57,8 @@ def _panels(part: SubFigure, curves: dict, labels: list[str], palette: dict[str,
     scale.dress(left.yaxis)
     left.set(title="belief in the values", ylabel=LABEL)
     right.set(title="loss of the prediction", yscale="log", ylabel="excess loss (nats per token)")
-    for axes, lines in ((left, placed), (right, curves["excess"])):
+    positive = {name: line[line > 0] for name, line in curves["excess"].items()}
+    for axes, lines in ((left, placed), (right, positive)):
         _lines(axes, lines, labels, palette)
     log_ticks(right.yaxis, "{:g}".format)
 

@@ -48,15 +48,15 @@ def score_scale(scores: Iterable[float], floor: float = 0.0) -> ScoreScale:
     """The scale whose ends enclose these scores.
 
     Args:
-        scores: what must be shown in full; NaN is passed over.
+        scores: what must be shown in full; what isn't finite is passed over.
         floor: scores below it may be drawn at the edge.
     """
-    shown = [score for score in scores if not np.isnan(score)]
+    shown = [score for score in scores if np.isfinite(score)]
     low, high = max(min(shown, default=0.0), floor), max(shown, default=0.5)
     ladder = NEAR_ONE if high > 0.9 else FAR_FROM_ONE
-    first = max((tick for tick in ladder if tick <= low), default=ladder[0])
-    last = min((tick for tick in ladder if tick > high), default=ladder[-1])
-    return ScoreScale(tuple(tick for tick in ladder if first <= tick <= last))
+    last = next((i for i, tick in enumerate(ladder) if tick > max(high, 0.0)), len(ladder) - 1)
+    first = max(i for i in range(last) if i == 0 or ladder[i] <= low)
+    return ScoreScale(ladder[first : last + 1])
 
 
 def log_ticks(axis: Axis, text: Callable[[float], str]) -> None:

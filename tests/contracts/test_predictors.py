@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from pcnet.baselines import GRU, LSTM, RNN, Transformer
 from pcnet.inference import Euler, GaussNewton, Inference, Momentum
 from pcnet.networks import TemporalPC
+from pcnet.networks.temporal import TokenClamp
 from pcnet.predictor import Predictor
 
 V, D, LENGTH = 3, 6, 5
@@ -172,8 +173,12 @@ def test_sequential_depth_by_hand() -> None:
     assert MODELS["Transformer"]().sequential_depth(LENGTH, 0) == 2 * 6 + 1
     for label in ("RNN", "GRU", "LSTM"):
         assert MODELS[label]().sequential_depth(LENGTH, 0) == 1 + (LENGTH - 1) + 1 + 1
-    one, two = (MODELS["TemporalPC-2"]().sequential_depth(LENGTH, iterations) for iterations in (1, 2))
-    assert 2 * one > two > one >= LENGTH, "every iteration of every token waits for the one before"
+    # One level: R, C, its way back; per iteration C and back (Gauss-Newton: law C, G G^T, the system, G^T w besides); the
+    # last forecast R and C.
+    for solver, per_iteration in ((Euler(), 2), (GaussNewton(), 6)):
+        network = TemporalPC(V, D, levels=1, inference=Inference(solver))
+        for iterations in (0, 1, 4):
+            assert network.sequential_depth(LENGTH, iterations) == LENGTH * (3 + per_iteration * iterations) + 2
 
 
 def test_a_transformer_refuses_more_than_its_context(tokens: torch.Tensor) -> None:
@@ -240,11 +245,6 @@ def test_a_temporal_network_forecasts_from_the_equilibria_of_the_tokens_before(t
         torch.testing.assert_close(logits[:, t], network.forecast(values), rtol=0, atol=1e-13)
         before = network.start(5) if t == 0 else tuple(group[:, t - 1] for group in trajectory.values)
         assert all(torch.equal(a, b) for a, b in zip(past, before, strict=True))
-        energy = network.problem(network_clamp(tokens[:, t], before))
+        energy = network.problem(TokenClamp(tokens[:, t], before))
         assert max(group.abs().max().item() for group in energy.at(values).residual) < 1e-11
 
-
-def network_clamp(tokens: torch.Tensor, past: tuple[torch.Tensor, ...]):
-    from pcnet.networks.temporal import TokenClamp
-
-    return TokenClamp(tokens, past)

@@ -33,9 +33,6 @@ COST = {  # parameters, FLOPs, latency in ms, depth, iterations, bytes
 }
 
 
-# --- a made-up run folder -----------------------------------------------------------------------------------------
-
-
 def is_pc(model: str) -> bool:
     return "_pc" in model
 
@@ -132,12 +129,9 @@ def training_rows(models: tuple[str, ...]) -> pd.DataFrame:
 
 
 def excess_rows(models: tuple[str, ...]) -> pd.DataFrame:
-    rows = []
-    for model in models:
-        end = EXCESS.get(model, 0.001)
-        rows += [(model, 0, k, end + 0.2 * 0.62**k) for k in (ITERATIONS if is_pc(model) else ())]
-        rows.append((model, 0, "equilibrium", end))
-    return pd.DataFrame(rows, columns=["model", "seed", "iteration", "excess"])
+    counted = [(m, k, EXCESS.get(m, 0.001) + 0.2 * 0.62**k) for m in models if is_pc(m) for k in ITERATIONS]
+    final = [(m, "equilibrium", EXCESS.get(m, 0.001)) for m in models]
+    return pd.DataFrame(counted + final, columns=["model", "iteration", "excess"]).assign(seed=0)
 
 
 def cost_rows(models: tuple[str, ...]) -> pd.DataFrame:
@@ -178,16 +172,13 @@ TABLES |= dict(checks=check_rows)
 def write_run(folder: Path, length: int = 4, models: tuple[str, ...] = MODELS) -> Path:
     """Write a whole run folder and return it."""
     folder.mkdir(parents=True, exist_ok=True)
-    names = "\n".join(f"  {model!r}:\n    class_path: pcnet.networks.TemporalPC" for model in models)
+    names = "\n".join(f"  {model!r}: {{class_path: pcnet.TemporalPC}}" for model in models)
     process = "process:\n  class_path: pcnet.processes.mess3\n  init_args: {x: 0.05, a: 0.85}\ncontext: 10\n"
     (folder / "config.yaml").write_text(f"seed: 0\n{process}models:\n{names}\n")
     for name, rows in TABLES.items():
         rows(models).reindex(columns=results.COLUMNS[name]).to_csv(folder / f"{name}.csv", index=False)
     write_geometry(folder / "geometry", length, models)
     return folder
-
-
-# --- reading what came out ----------------------------------------------------------------------------------------
 
 
 class Page(HTMLParser):
@@ -246,9 +237,6 @@ def scores_by_hand(folder: Path, model: str, weights: str) -> list[dict[str, str
     wanted["offset"] = "True"
     with (folder / "probes.csv").open(newline="") as file:
         return [row for row in csv.DictReader(file) if all(row[key] == value for key, value in wanted.items())]
-
-
-# --- tests --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("model", MODELS)

