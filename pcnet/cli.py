@@ -45,7 +45,9 @@ exit codes: 0 done, 1 a job failed, 2 something was wrong with the call, 130 int
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; returns the exit code."""
-    parser = argparse.ArgumentParser("pcnet", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "pcnet", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--version", action="store_true", help="print the version and exit")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs")
     _add_compare(verbs)
@@ -70,10 +72,18 @@ def _add_compare(verbs: argparse._SubParsersAction) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    compare.add_argument("config", nargs="?", default="mess3", metavar="CONFIG", help="a YAML file, or mess3 or rrxor (default: mess3)")
-    compare.add_argument("--out", type=Path, metavar="DIR", help="where to keep the run (default: runs/NAME, with what was overridden)")
-    compare.add_argument("--replot", action="store_true", help="only draw figures and report again from what the folder has")
-    compare.add_argument("--smoke", action="store_true", help="a few steps and short words, to see that everything runs; under a minute")
+    compare.add_argument(
+        "config", nargs="?", default="mess3", metavar="CONFIG", help="a YAML file, or mess3 or rrxor (default: mess3)"
+    )
+    compare.add_argument(
+        "--out", type=Path, metavar="DIR", help="where to keep the run (default: runs/NAME, with what was overridden)"
+    )
+    compare.add_argument(
+        "--replot", action="store_true", help="only draw figures and report again from what the folder has"
+    )
+    compare.add_argument(
+        "--smoke", action="store_true", help="a few steps and short words, to see that everything runs; under a minute"
+    )
 
 
 def _compare(known: argparse.Namespace, rest: list[str]) -> int:
@@ -86,7 +96,10 @@ def _compare(known: argparse.Namespace, rest: list[str]) -> int:
         print(f"pcnet compare: {error}", file=sys.stderr)
         return 2
     except RuntimeError as error:
-        print(f"pcnet compare: {error}\nEverything finished before is kept; the same command goes on from there.", file=sys.stderr)
+        print(
+            f"pcnet compare: {error}\nEverything finished before is kept; the same command goes on from there.",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
         print("\nInterrupted. Everything finished is kept; the same command goes on from there.", file=sys.stderr)
@@ -119,9 +132,19 @@ def _run(known: argparse.Namespace, overrides: dict[str, str]) -> int:
 def smoke(settings: "Settings") -> "Settings":
     """The same settings with a few steps and short words."""
     training = {name: entry | {"steps": 4, "batch_size": 8} for name, entry in settings["training"].items()}
-    evaluation = (settings.get("evaluation") or {}) | {"permutations": 100, "iterations": [0, 1], "timing_seconds": 0.01}
+    evaluation = (settings.get("evaluation") or {}) | {
+        "permutations": 100,
+        "iterations": [0, 1],
+        "timing_seconds": 0.01,
+    }
     evaluation |= {"untrained_gains": [0.9], "untrained_seeds": [0]}
-    return settings | {"training": training, "evaluation": evaluation, "context": 5, "log_every": 1, "checkpoint_every": 2}
+    return settings | {
+        "training": training,
+        "evaluation": evaluation,
+        "context": 5,
+        "log_every": 1,
+        "checkpoint_every": 2,
+    }
 
 
 def _overrides(rest: list[str]) -> dict[str, str]:
@@ -132,7 +155,9 @@ def _overrides(rest: list[str]) -> dict[str, str]:
     words = iter(rest)
     for word in words:
         if not re.fullmatch(r"--[A-Za-z_][\w.-]*(=.*)?", word, re.DOTALL):
-            raise ConfigError(f"{word!r} is not understood here; settings are given as --PATH VALUE (see pcnet compare --help)")
+            raise ConfigError(
+                f"{word!r} is not understood here; settings are given as --PATH VALUE (see pcnet compare --help)"
+            )
         path, given, value = word[2:].partition("=")
         if not given and (value := next(words, None)) is None:
             raise ConfigError(f"--{path} needs a value")
@@ -143,7 +168,9 @@ def _overrides(rest: list[str]) -> dict[str, str]:
 def _folder_name(name: str, overrides: dict[str, str], short: bool) -> str:
     quiet = {"models", "training", "init_args"}
     changes = [
-        ".".join(key for key in path.split(".") if key not in quiet) + "=" + re.sub(r"[^\w.,+-]+", "_", value).strip("_")
+        ".".join(key for key in path.split(".") if key not in quiet)
+        + "="
+        + re.sub(r"[^\w.,+-]+", "_", value).strip("_")
         for path, value in overrides.items()
     ]
     return "-".join([name, *(["smoke"] if short else []), *changes])

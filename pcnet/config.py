@@ -105,7 +105,7 @@ class Comparison:
         sites: where each is probed.
         evaluation: what is asked.
         device: where models are trained, e.g. cpu or cuda.
-        workers: models trained side by side; null is one per core. One thread each.
+        workers: jobs done side by side, one thread each; null is one per core, 0 does them in the calling process.
         checkpoint_every: optimiser steps between checkpoints.
         log_every: optimiser steps per point of the learning curve.
     """
@@ -127,10 +127,14 @@ class Comparison:
         for part in ("training", "sites"):
             odd = set(self.models) ^ set(getattr(self, part))
             if odd:
-                raise ConfigError(f"{part}.{sorted(odd)[0]}: every model needs exactly one entry here; models are {', '.join(self.models)}")
+                raise ConfigError(
+                    f"{part}.{sorted(odd)[0]}: every model needs exactly one entry here; models are {', '.join(self.models)}"
+                )
         for name, model in self.models.items():
             if model.vocab_size != self.process.vocab_size:
-                raise ConfigError(f"models.{name}.init_args.vocab_size is {model.vocab_size}, the process emits {self.process.vocab_size} tokens")
+                raise ConfigError(
+                    f"models.{name}.init_args.vocab_size is {model.vocab_size}, the process emits {self.process.vocab_size} tokens"
+                )
         for name in self.evaluation.robust:
             if name not in self.models:
                 raise ConfigError(f"evaluation.robust names {name!r}; models are {', '.join(self.models)}")
@@ -207,7 +211,7 @@ def resolve(settings: Settings) -> Settings:
     """
     _check_entries(settings)
     parser = _parser(Comparison)
-    return yaml.safe_load(parser.dump(_parsed(parser, settings, ""), skip_none=False))
+    return yaml.safe_load(parser.dump(_parsed(parser, settings, "")))
 
 
 def build(settings: Settings, model: str | None = None) -> Comparison:
@@ -224,7 +228,9 @@ def build(settings: Settings, model: str | None = None) -> Comparison:
     """
     if model is not None:
         settings = settings | {part: {model: settings[part][model]} for part in ("models", "training", "sites")}
-        settings["evaluation"] = settings["evaluation"] | {"robust": [n for n in settings["evaluation"]["robust"] if n == model]}
+        settings["evaluation"] = settings["evaluation"] | {
+            "robust": [n for n in settings["evaluation"]["robust"] if n == model]
+        }
     parser = _parser(Comparison)
     try:
         return Comparison(**vars(parser.instantiate(_parsed(parser, settings, ""))))

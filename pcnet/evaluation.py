@@ -1,5 +1,6 @@
 """What is asked of a model once it is trained: its excess loss, its geometry, its inference, and the same of its copies."""
 
+import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -29,9 +30,9 @@ from pcnet.probing import (
 )
 from pcnet.probing.walk import Walk, excess_loss, walk
 from pcnet.processes import HiddenMarkovModel, Words, words
-from pcnet.records import COLUMNS, Tables
+from pcnet.records import Tables
+from pcnet.tables import COLUMNS, EQUILIBRIUM
 
-EQUILIBRIUM = "equilibrium"
 ONE_DEAL = Protocol(fold_seeds=(0,))
 """The default protocol with one fold seed, where scores are compared with each other and not with a bar."""
 
@@ -47,7 +48,9 @@ class Examination:
     def of(cls, comparison: Comparison) -> "Examination":
         return cls(comparison.process, words(comparison.process, comparison.context))
 
-    def probe(self, features: torch.Tensor, targets: torch.Tensor, protocol: Protocol, offsets: tuple[bool, ...]) -> pd.DataFrame:
+    def probe(
+        self, features: torch.Tensor, targets: torch.Tensor, protocol: Protocol, offsets: tuple[bool, ...]
+    ) -> pd.DataFrame:
         return probe(features, targets, self.words.lengths, self.words.probabilities, protocol, offsets)
 
     def decode(self, features: torch.Tensor, targets: torch.Tensor | None = None) -> np.ndarray:
@@ -59,15 +62,25 @@ class Examination:
         generator = torch.Generator().manual_seed(seed)
         sizes = [len(level.last_tokens) for level in self.words.levels]
         starts = np.cumsum([0, *sizes[:-1]])
-        order = torch.cat([start + torch.randperm(size, generator=generator) for start, size in zip(starts, sizes, strict=True)])
+        order = torch.cat(
+            [start + torch.randperm(size, generator=generator) for start, size in zip(starts, sizes, strict=True)]
+        )
         return self.words.filtered[order]
 
 
 def process_controls(exam: Examination, protocol: Protocol) -> Tables:
     """Controls that belong to the process and to no model, each with its full-population value."""
-    controls = [NextTokenLaw(), LastToken(), AdditiveHistory(), ConstrainedBelief(), *(LastTokensTable(k) for k in (1, 2, 3, 4))]
+    controls = [
+        NextTokenLaw(),
+        LastToken(),
+        AdditiveHistory(),
+        ConstrainedBelief(),
+        *(LastTokensTable(k) for k in (1, 2, 3, 4)),
+    ]
     subject = Subject(exam.process, exam.words, exam.words.filtered)
-    return {"probes": _rows(pd.concat([_controlled(control, subject, protocol) for control in controls], ignore_index=True))}
+    return {
+        "probes": _rows(pd.concat([_controlled(control, subject, protocol) for control in controls], ignore_index=True))
+    }
 
 
 def trained(
@@ -94,10 +107,13 @@ def trained(
 
 
 def untrained(exam: Examination, model: Predictor, site: str, protocol: Protocol) -> tuple[pd.DataFrame, np.ndarray]:
-    """The headline scores of an untrained copy, and its decoded beliefs."""
+    """An untrained copy at the headline site, and its decoded beliefs."""
     features = walk(model, exam.words, site).features(site)
-    rows = exam.probe(features, exam.words.filtered, protocol, (True, False)).assign(site=site, headline=True)
-    return _rows(rows).assign(trained=False), exam.decode(features)
+    rows = [
+        exam.probe(features, exam.words.filtered, protocol, (True, False)).assign(site=site, headline=True),
+        *_beyond_predictions(exam, features, site, protocol),
+    ]
+    return _rows(pd.concat(rows, ignore_index=True)).assign(trained=False), exam.decode(features)
 
 
 def after_iterations(
@@ -105,9 +121,13 @@ def after_iterations(
 ) -> tuple[Tables, np.ndarray]:
     """Scores of the network that takes so many inference iterations at every token and no more."""
     features, seen = _with(model, replace(inference, max_steps=iterations), exam, site)
-    rows = exam.probe(features, exam.words.filtered, ONE_DEAL, (True,)).assign(site=site, headline=True, iteration=str(iterations))
+    rows = exam.probe(features, exam.words.filtered, ONE_DEAL, (True,)).assign(
+        site=site, headline=True, iteration=str(iterations)
+    )
     rows = rows[rows["position"] == "all"]
-    return {"probes": _rows(rows).assign(trained=True), "excess": _excess(exam, seen, str(iterations))}, exam.decode(features)
+    return {"probes": _rows(rows).assign(trained=True), "excess": _excess(exam, seen, str(iterations))}, exam.decode(
+        features
+    )
 
 
 def robustness(exam: Examination, model: TemporalPC, site: str, solver: Inference) -> pd.DataFrame:
@@ -122,7 +142,10 @@ def robustness(exam: Examination, model: TemporalPC, site: str, solver: Inferenc
     }
     reference = _numbers(exam, model, site, reported)
     return pd.concat(
-        [_compare(name, _numbers(exam, copy, site, inference), reference) for name, (copy, inference) in variants.items()],
+        [
+            _compare(name, _numbers(exam, copy, site, inference), reference)
+            for name, (copy, inference) in variants.items()
+        ],
         ignore_index=True,
     )
 
@@ -147,18 +170,20 @@ def _diagnostics(model: Predictor) -> list[str]:
     return ["diagnostics.*"] if isinstance(model, TemporalPC) else []
 
 
-def _site(exam: Examination, seen: Walk, site: str, target: str, beliefs: torch.Tensor, protocol: Protocol) -> pd.DataFrame:
+def _site(
+    exam: Examination, seen: Walk, site: str, target: str, beliefs: torch.Tensor, protocol: Protocol
+) -> pd.DataFrame:
     return exam.probe(seen.features(site), beliefs, protocol, (True,)).assign(site=site, target=target)
 
 
 def _beyond_predictions(exam: Examination, features: torch.Tensor, site: str, protocol: Protocol) -> list[pd.DataFrame]:
     """The parts of the belief that predictions do not give away, where the process has any."""
     targets = {
-        "beyond next-token law": belief_beyond_next_token_law(exam.words),
-        "affinely invisible": affinely_invisible_belief(exam.process, exam.words),
+        "residual": belief_beyond_next_token_law(exam.words),
+        "invisible": affinely_invisible_belief(exam.process, exam.words),
     }
     return [
-        exam.probe(features, part, protocol, (True,)).assign(site=site, target=name)
+        exam.probe(features, part, protocol, (True,)).assign(site=site, headline=True, target=name)
         for name, part in targets.items()
         if np.abs(np.asarray(part)).max() > 1e-9
     ]
@@ -174,7 +199,9 @@ def _model_controls(
 
 def _controlled(control: Control, subject: Subject, protocol: Protocol) -> pd.DataFrame:
     held_out = control.score(subject, protocol, (True,))
-    population = pd.DataFrame({"offset": [True], "position": ["all"], "weights": ["population"], "r2": [control.population_r2(subject)]})
+    population = pd.DataFrame(
+        {"offset": [True], "position": ["all"], "weights": ["population"], "r2": [control.population_r2(subject)]}
+    )
     return pd.concat([held_out, population.dropna(subset="r2")], ignore_index=True).assign(control=control.name)
 
 
@@ -193,8 +220,6 @@ def _with(model: TemporalPC, inference: Inference, exam: Examination, site: str)
 
 
 def _double(model: TemporalPC) -> TemporalPC:
-    import copy
-
     return copy.deepcopy(model).double()
 
 

@@ -70,13 +70,23 @@ def run(settings: Settings, path: Path, view: View | None = None) -> RunRecord:
         jobs, last = plan(settings, path), bills(settings, path)
         done = sum(folder.has(job.part) for job in (*jobs, *last))
         view.begin([*jobs, *last], done, floor(build(settings)))
-        workers = settings["workers"] or os.cpu_count() or 1
+        workers = settings["workers"] or os.cpu_count()
         for batch, side_by_side in ((jobs, workers), (last, 1)):
             todo = [job for job in batch if not folder.has(job.part)]
-            if todo:
+            if todo and settings["workers"] == 0:
+                _here(todo, folder, view)
+            elif todo:
                 _Workers(min(side_by_side, len(todo)), folder, view).do(todo)
         folder.write_tables()
         return RunRecord(folder, report.write(path))
+
+
+def _here(todo: list[Job], folder: RunFolder, view: View) -> None:
+    """Do all jobs one after the other in this process: slower, but errors keep their tracebacks."""
+    for job in sorted(todo, key=lambda job: len(job.needs)):
+        job.run(lambda step, steps, loss, part=job.part: view.progress(part, step, steps, loss))
+        folder.write_tables()
+        view.finished(job, folder)
 
 
 class _Workers:

@@ -11,7 +11,6 @@ import torch
 
 from pcnet.config import Comparison, Settings, build
 from pcnet.evaluation import Examination, after_iterations, process_controls, robustness, trained, untrained
-from pcnet.inference import Inference
 from pcnet.networks import TemporalPC
 from pcnet.predictor import Predictor
 from pcnet.probing import Protocol
@@ -140,7 +139,9 @@ class Iterations(ModelJob):
         parts = []
         for done, iterations in enumerate(asked.iterations):
             report(done, len(asked.iterations), None)
-            tables, decoded = after_iterations(exam, predictor, comparison.sites[self.model].headline, iterations, inference)
+            tables, decoded = after_iterations(
+                exam, predictor, comparison.sites[self.model].headline, iterations, inference
+            )
             RunFolder(self.folder).add_geometry(f"{self.model}-seed{self.seed}-iteration{iterations}", decoded=decoded)
             parts.append(tables)
         joined = {name: pd.concat([part[name] for part in parts], ignore_index=True) for name in ("probes", "excess")}
@@ -155,7 +156,11 @@ class Robustness(ModelJob):
 
     def tables(self, report: Report) -> Tables:
         comparison, predictor = self.trained()
-        solver = replace(predictor.inference, solver=comparison.evaluation.robust_solver, max_steps=10 * predictor.inference.max_steps)
+        solver = replace(
+            predictor.inference,
+            solver=comparison.evaluation.robust_solver,
+            max_steps=10 * predictor.inference.max_steps,
+        )
         checks = robustness(Examination.of(comparison), predictor, comparison.sites[self.model].headline, solver)
         return {"checks": checks.assign(model=self.model, seed=self.seed)}
 

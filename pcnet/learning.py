@@ -84,13 +84,18 @@ class Implicit(LearningRule):
         later = tuple(group[:, 0] for group in zeros_like(sent))
         adjoints = []
         for t in reversed(range(tokens.shape[1] - 1)):
-            values, past, push = (tuple(group[:, t] for group in state) for state in (trajectory.values, trajectory.past, sent))
+            values, past, push = (
+                tuple(group[:, t] for group in state) for state in (trajectory.values, trajectory.past, sent)
+            )
             problem = network.problem(TokenClamp(tokens[:, t], past), weights)
             point = problem.at(values)
             metric = problem.gauss_newton(point)
             adjoint = conjugate_gradients(
                 lambda x, problem=problem, point=point: problem.hessian_product(point, x),
-                tuple(v + D * (back @ R) for v, D, back, R in zip(push, point.slopes, later, weights.recurrent, strict=True)),
+                tuple(
+                    v + D * (back @ R)
+                    for v, D, back, R in zip(push, point.slopes, later, weights.recurrent, strict=True)
+                ),
                 lambda r, problem=problem, point=point, metric=metric: problem.push_forward(
                     point, metric.solve(problem.pull_back(point, r))
                 ),

@@ -53,7 +53,9 @@ class Predictor(nn.Module, abc.ABC):
     def check_tokens(self, tokens: Tensor) -> None:
         """Raise unless `tokens` is a (B, L) integer tensor within the vocabulary."""
         if tokens.ndim != 2 or tokens.dtype.is_floating_point:
-            raise ValueError(f"tokens must be integers of shape (B, L), got {tokens.dtype} of shape {tuple(tokens.shape)}")
+            raise ValueError(
+                f"tokens must be integers of shape (B, L), got {tokens.dtype} of shape {tuple(tokens.shape)}"
+            )
         if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < self.vocab_size:
             raise ValueError(
                 f"tokens must lie in 0..{self.vocab_size - 1}, got values from {int(tokens.min())} to {int(tokens.max())}"

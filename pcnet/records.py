@@ -16,22 +16,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from pcnet.config import ConfigError, Settings, differences
-
-COLUMNS = {
-    "training": ["model", "seed", "step", "tokens", "loss", "floor", "excess"],
-    "probes": (
-        "model trained gain seed site headline target control offset position iteration weights fold_seed "
-        "r2 rmse rows n_eff features alpha alpha_at_edge"
-    ).split(),
-    "excess": ["model", "seed", "iteration", "excess"],
-    "cost": (
-        "model device threads batch length tolerance parameters flops latency_p50_ms latency_p90_ms sequential_depth "
-        "iterations_p50 iterations_p90 peak_bytes"
-    ).split(),
-    "inference": "model seed tokens converged diverged unconverged residual_max iterations_p50 iterations_p90".split(),
-    "checks": ["model", "seed", "check", "value", "reference", "difference", "bound", "passed"],
-}
-"""The run's tables."""
+from pcnet.tables import COLUMNS, replace_file
 
 Tables = dict[str, pd.DataFrame]
 
@@ -66,7 +51,7 @@ class RunFolder:
             return
         if self.path.is_dir() and any(name for name in os.listdir(self.path) if name != ".lock"):
             raise ConfigError(f"{self.path} holds files but no config.yaml; name another folder with --out")
-        write_text(self.config, yaml.safe_dump(settings, sort_keys=False))
+        replace_file(self.config, yaml.safe_dump(settings, sort_keys=False).encode())
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -114,7 +99,7 @@ class RunFolder:
         for name in COLUMNS:
             table = self.table(name)
             if len(table):
-                write_text(self.path / f"{name}.csv", table.to_csv(index=False))
+                replace_file(self.path / f"{name}.csv", table.to_csv(index=False).encode())
 
     def add_geometry(self, name: str, **arrays: np.ndarray) -> None:
         """Keep what the figures of belief geometry are drawn from."""
@@ -123,14 +108,6 @@ class RunFolder:
         temporary = path.with_name(f".{name}.{os.getpid()}.npz")
         np.savez_compressed(temporary, **arrays)
         os.replace(temporary, path)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file under a temporary name, then rename it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    os.replace(temporary, path)
 
 
 def _read(path: Path) -> pd.DataFrame:

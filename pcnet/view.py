@@ -6,7 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from pcnet.experiment import View
 from pcnet.jobs import Examine, Job, Train
@@ -70,7 +78,13 @@ def _result(job: Job, folder: RunFolder) -> str:
     if isinstance(job, Examine):
         excess = folder.part(job.part, "excess")["excess"].iloc[0]
         rows = folder.part(job.part, "probes")
-        own = rows[rows["headline"] & (rows["control"] == "") & (rows["target"] == "filtered") & rows["offset"] & (rows["position"] == "all")]
+        own = rows[
+            rows["headline"]
+            & (rows["control"] == "")
+            & (rows["target"] == "filtered")
+            & rows["offset"]
+            & (rows["position"] == "all")
+        ]
         r2 = own.groupby("weights")["r2"].median()
         return f"{job.model} (seed {job.seed}): excess {excess:.5f} nats, R2 {r2['probability']:.4f} / {r2['equal']:.4f} (probability / equal)"
     return ""

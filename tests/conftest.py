@@ -64,7 +64,9 @@ def small_network():
         inference: Inference | None = None,
     ) -> TemporalPC:
         inference = inference or Inference(GaussNewton(), atol=1e-13, max_steps=200)
-        network = TemporalPC(vocab_size, width, levels, gain, learn_precision=learn_precision, inference=inference).double()
+        network = TemporalPC(
+            vocab_size, width, levels, gain, learn_precision=learn_precision, inference=inference
+        ).double()
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for name, parameter in network.named_parameters():

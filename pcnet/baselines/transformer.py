@@ -31,7 +31,11 @@ class Attention(nn.Module):
         keys, values = torch.cat([keys, k], 1), torch.cat([values, v], 1)
         q, k, v = (rearrange(part, "b l (h d) -> b h l d", h=self.heads) for part in (q, keys, values))
         past = keys.shape[1] - x.shape[1]
-        mask = None if x.shape[1] == 1 else torch.ones(x.shape[1], keys.shape[1], dtype=torch.bool, device=x.device).tril(past)
+        mask = (
+            None
+            if x.shape[1] == 1
+            else torch.ones(x.shape[1], keys.shape[1], dtype=torch.bool, device=x.device).tril(past)
+        )
         mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return self.output(rearrange(mixed, "b h l d -> b l (h d)")), keys, values
 
@@ -85,7 +89,9 @@ class Transformer(Predictor):
         gain: float = 0.6,
     ) -> None:
         super().__init__(vocab_size)
-        check_sizes(context=context, layers=layers, width=width, heads=heads, head_width=head_width, mlp_width=mlp_width)
+        check_sizes(
+            context=context, layers=layers, width=width, heads=heads, head_width=head_width, mlp_width=mlp_width
+        )
         self.context = context
         self.embedding = nn.Embedding(vocab_size, width)
         self.positions = nn.Embedding(context, width)
@@ -130,7 +136,12 @@ class Transformer(Predictor):
     def flops(self, length: int, iterations: float) -> float:
         block = self.blocks[0]
         attention_width = block.attention.output.in_features
-        linears = [block.attention.queries_keys_values, block.attention.output, block.feedforward[0], block.feedforward[2]]
+        linears = [
+            block.attention.queries_keys_values,
+            block.attention.output,
+            block.feedforward[0],
+            block.feedforward[2],
+        ]
         per_block = sum(2 * linear.weight.numel() for linear in linears) + 4 * length * attention_width
         return length * (len(self.blocks) * per_block + 2 * self.readout.weight.numel())
 

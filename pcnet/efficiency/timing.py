@@ -76,7 +76,9 @@ def latency(
     return Latency(float(p50), float(p90), len(seconds))
 
 
-def _timed(calls: Iterator[Callable[[], object]], device: torch.device, min_runs: int, min_seconds: float) -> list[float]:
+def _timed(
+    calls: Iterator[Callable[[], object]], device: torch.device, min_runs: int, min_seconds: float
+) -> list[float]:
     for call in itertools.islice(calls, WARM_UP_CALLS):
         call()
     seconds: list[float] = []

@@ -155,7 +155,9 @@ def unroll(problem: Equilibrium, values: State, solver: Solver, *, steps: int) -
     return point.values
 
 
-def _check_settings(problem: Equilibrium, solver: Solver, atol: float, rtol: float, max_steps: int, check_every: int) -> None:
+def _check_settings(
+    problem: Equilibrium, solver: Solver, atol: float, rtol: float, max_steps: int, check_every: int
+) -> None:
     if not isinstance(problem, solver.requires):
         raise TypeError(f"{type(solver).__name__} needs a {solver.requires.__name__}, got a {type(problem).__name__}")
     for name, value in (("atol", atol), ("rtol", rtol)):

@@ -61,6 +61,17 @@ class Weights:
             values.append(base + functional.linear(squash(values[-1]), W))
         return tuple(reversed(values))
 
+    def logit_factors(self, law: Float[Tensor, "B V"], slopes: State) -> tuple[Float[Tensor, "B V D"], ...]:
+        """G with G^T G = J^T Lam J, J the Jacobian of the logits with respect to the errors.
+
+        Lam = diag(q) - q q^T = M M^T with M^T C = sqrt(q) (C - q^T C), so nothing has to be factorised.
+        """
+        centred = self.readout - (law @ self.readout).unsqueeze(-2)
+        factors = [law.sqrt().unsqueeze(-1) * centred * slopes[0].unsqueeze(-2)]
+        for D, W in zip(slopes[1:], self.above, strict=True):
+            factors.append((factors[-1] @ W) * D.unsqueeze(-2))
+        return tuple(factors)
+
     def logits(self, values: State) -> Float[Tensor, "*B V"]:
         return functional.linear(squash(values[0]), self.readout, self.readout_bias)
 
@@ -83,6 +94,13 @@ class LowRankMetric:
     diagonal: State
     factors: tuple[Float[Tensor, "B V D"], ...]
     capacitance: Float[Tensor, "B V V"]
+
+    @classmethod
+    def of(cls, diagonal: State, factors: tuple[Float[Tensor, "B V D"], ...]) -> "LowRankMetric":
+        overlap = sum((G / h.unsqueeze(-2)) @ G.mT for G, h in zip(factors, diagonal, strict=True))
+        return cls(
+            diagonal, factors, overlap + torch.eye(overlap.shape[-1], dtype=overlap.dtype, device=overlap.device)
+        )
 
     def solve(self, gradient: State) -> State:
         scaled = tuple(g / h for g, h in zip(gradient, self.diagonal, strict=True))
@@ -131,7 +149,9 @@ class TokenProblem(ErrorProblem, CurvedProblem):
         return *below, values[-1] - self.bases[-1]
 
     def _evaluate(self, values: State, activities: State, errors: State) -> TokenPoint:
-        log_law = functional.log_softmax(functional.linear(activities[0], self.weights.readout, self.weights.readout_bias), -1)
+        log_law = functional.log_softmax(
+            functional.linear(activities[0], self.weights.readout, self.weights.readout_bias), -1
+        )
         law = log_law.exp()
         weighted = tuple(precision * error for precision, error in zip(self.weights.precisions, errors, strict=True))
         surprise = -(self.observed * log_law).sum(-1)
@@ -160,20 +180,10 @@ class TokenProblem(ErrorProblem, CurvedProblem):
         return tuple(reversed(pushed))
 
     def gauss_newton(self, point: TokenPoint) -> LowRankMetric:
-        """diag(Pi + curvature of the tanh, floored at half the precision) + J^T Lam J.
-
-        Lam = diag(q) - q q^T = M M^T with M^T C = sqrt(q) (C - q^T C), so J^T Lam J = G^T G needs no factorisation.
-        """
+        """diag(Pi + curvature of the tanh, floored at half the precision) + J^T Lam J."""
         curvature = zip(self.weights.precisions, point.activities, point.slopes, point.signals, strict=True)
         diagonal = tuple(precision + torch.maximum(2 * a * D * s, -0.5 * precision) for precision, a, D, s in curvature)
-        centred = self.weights.readout - (point.law @ self.weights.readout).unsqueeze(-2)
-        factors = [point.law.sqrt().unsqueeze(-1) * centred * point.slopes[0].unsqueeze(-2)]
-        for D, W in zip(point.slopes[1:], self.weights.above, strict=True):
-            factors.append((factors[-1] @ W) * D.unsqueeze(-2))
-        capacitance = torch.eye(point.law.shape[-1], dtype=point.law.dtype, device=point.law.device) + sum(
-            (G / h.unsqueeze(-2)) @ G.mT for G, h in zip(factors, diagonal, strict=True)
-        )
-        return LowRankMetric(diagonal, tuple(factors), capacitance)
+        return LowRankMetric.of(diagonal, self.weights.logit_factors(point.law, point.slopes))
 
     def hessian_product(self, point: TokenPoint, direction: State) -> State:
         spread = self.error_directions(point, direction)
@@ -227,20 +237,38 @@ class NudgedProblem(ErrorProblem):
         return self.free.push_forward(point, direction)
 
     def gauss_newton(self, point: TokenPoint) -> LowRankMetric:
-        """The free problem's metric: the nudge is small, and only the steps' length depends on it."""
-        return self.free.gauss_newton(point)
+        """The free problem's metric, with the curvature of a positive nudge; that of a negative one would not be positive."""
+        free = self.free.gauss_newton(point)
+        forecast, log_law = self._forecast(point)
+        weights = self.free.weights
+        sent = weights.logit_factors(log_law.exp(), tuple(slope(squash(x)) for x in forecast))
+        strength = self.nudge.clamp(min=0).sqrt()[:, None, None]
+        factors = tuple(
+            strength * (G @ R) * D.unsqueeze(-2) for G, R, D in zip(sent, weights.recurrent, point.slopes, strict=True)
+        )
+        pulled = [factors[0]]
+        for group, D, W in zip(factors[1:], point.slopes[1:], weights.above, strict=True):
+            pulled.append(group + D.unsqueeze(-2) * (pulled[-1] @ W))
+        return LowRankMetric.of(
+            free.diagonal, tuple(torch.cat(pair, -2) for pair in zip(free.factors, pulled, strict=True))
+        )
+
+    def _forecast(self, point: TokenPoint) -> tuple[State, Float[Tensor, "B V"]]:
+        """Values expected at the next token, and the logarithm of its law."""
+        weights = self.free.weights
+        triples = zip(point.activities, weights.recurrent, weights.biases, strict=True)
+        forecast = weights.settle(tuple(functional.linear(a, R, b) for a, R, b in triples))
+        return forecast, functional.log_softmax(weights.logits(forecast), -1)
 
     def _nudged(self, point: TokenPoint) -> TokenPoint:
         weights = self.free.weights
-        bases = tuple(functional.linear(a, R, b) for a, R, b in zip(point.activities, weights.recurrent, weights.biases, strict=True))
-        forecast = weights.settle(bases)
-        activity = squash(forecast[0])
-        log_law = functional.log_softmax(functional.linear(activity, weights.readout, weights.readout_bias), -1)
+        forecast, log_law = self._forecast(point)
         surprise = -(self.outcome * log_law).sum(-1)
         strength = self.nudge.unsqueeze(-1)
-        sent = [(strength * (log_law.exp() - self.outcome)) @ weights.readout * slope(activity)]
-        for x, W in zip(forecast[1:], weights.above, strict=True):
-            sent.append((sent[-1] @ W) * slope(squash(x)))
+        slopes = tuple(slope(squash(x)) for x in forecast)
+        sent = [(strength * (log_law.exp() - self.outcome)) @ weights.readout * slopes[0]]
+        for D, W in zip(slopes[1:], weights.above, strict=True):
+            sent.append((sent[-1] @ W) * D)
         groups = zip(point.residual, point.slopes, sent, weights.recurrent, strict=True)
         residual = tuple(torch.addcmul(r, D, back @ R) for r, D, back, R in groups)
         return replace(point, residual=residual, energy=point.energy + self.nudge * surprise)

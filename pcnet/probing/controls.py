@@ -79,7 +79,7 @@ class NextTokenLaw(FeatureControl):
     explains .246 and on z1r .478 (words up to length 10).
     """
 
-    name: ClassVar[str] = "next_token_law"
+    name: ClassVar[str] = "next_token"
 
     def features(self, subject: Subject) -> Float[Array, "N D"]:
         return subject.words.next_token_laws
@@ -112,7 +112,7 @@ class ConstrainedBelief(FeatureControl):
     Reference: Piotrowski et al. (2025), arXiv 2502.01954.
     """
 
-    name: ClassVar[str] = "constrained_belief"
+    name: ClassVar[str] = "constrained"
 
     def features(self, subject: Subject) -> Float[Array, "N D"]:
         return constrained_beliefs(subject.process, subject.words)
@@ -122,7 +122,7 @@ class ConstrainedBelief(FeatureControl):
 class ModelSoftmax(FeatureControl):
     """The model's own next-token law: what its output says of the belief."""
 
-    name: ClassVar[str] = "model_softmax"
+    name: ClassVar[str] = "softmax"
 
     def features(self, subject: Subject) -> Float[Array, "N D"]:
         return scipy.special.softmax(as_numpy(subject.model_logits()).astype(np.float64), axis=1)
@@ -190,7 +190,7 @@ class ShuffledBeliefs(Control):
         quantile: which of the permutations' scores is reported.
     """
 
-    name: ClassVar[str] = "shuffled_beliefs"
+    name: ClassVar[str] = "shuffled"
     num_permutations: int = 100
     seed: int = 0
     quantile: float = 0.95

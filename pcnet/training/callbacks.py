@@ -35,7 +35,9 @@ class LearningCurve(Callback):
         self._sums = torch.zeros(3, dtype=torch.float64)
         self._tokens = 0
 
-    def on_train_batch_end(self, trainer: Trainer, task: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, task: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         loss, excess = outputs["loss"].detach(), outputs["excess"].detach()
         self._sums = self._sums + torch.stack([loss, excess, torch.ones_like(loss)]).double().cpu()
         self._tokens += batch.tokens.numel()
@@ -70,7 +72,9 @@ class Progress(Callback):
     def on_train_start(self, trainer: Trainer, task: LightningModule) -> None:
         self.report(trainer.global_step, trainer.max_steps, None)
 
-    def on_train_batch_end(self, trainer: Trainer, task: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, task: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         if trainer.global_step % self.every == 0 or trainer.global_step == trainer.max_steps:
             self.report(trainer.global_step, trainer.max_steps, float(outputs["loss"]))
 
@@ -87,7 +91,9 @@ class Checkpoints(Callback):
         self.path = path
         self.every = every
 
-    def on_train_batch_end(self, trainer: Trainer, task: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, task: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         if trainer.global_step % self.every == 0 or trainer.global_step == trainer.max_steps:
             trainer.save_checkpoint(self.path)
 
@@ -108,10 +114,14 @@ class InferenceDiagnostics(Callback):
             self._hooks = hooked(task.predictor, "diagnostics.*")
             self._seen = self._hooks.__enter__()
 
-    def on_train_batch_end(self, trainer: Trainer, task: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, task: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         if self._hooks is not None:
             self._hooks.__exit__(None, None, None)
-            task.log_dict(summarise_inference(self._seen["diagnostics.status"], self._seen["diagnostics.steps"]), batch_size=1)
+            task.log_dict(
+                summarise_inference(self._seen["diagnostics.status"], self._seen["diagnostics.steps"]), batch_size=1
+            )
 
 
 def summarise_inference(status: list[Tensor], steps: list[Tensor]) -> dict[str, float]:

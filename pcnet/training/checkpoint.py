@@ -19,7 +19,9 @@ class SafeCheckpoints(CheckpointIO):
         torch.save(checkpoint, temporary)
         os.replace(temporary, path)
 
-    def load_checkpoint(self, path: str | Path, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = None, weights_only: bool | None = True
+    ) -> dict[str, Any]:
         return torch.load(path, map_location=map_location, weights_only=True)
 
     def remove_checkpoint(self, path: str | Path) -> None:

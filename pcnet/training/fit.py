@@ -71,7 +71,9 @@ def load(predictor: Predictor, checkpoint: Path) -> Predictor:
     """Put a checkpoint's weights into a predictor; nothing but tensors is unpickled."""
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
     prefix = "predictor."
-    predictor.load_state_dict({name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)})
+    predictor.load_state_dict(
+        {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    )
     return predictor.eval()
 
 

@@ -45,11 +45,19 @@ class NextToken(LightningModule):
         if self.peak_at is None:
             return {"optimizer": optimizer}
         rate = optimizer.param_groups[0]["lr"]
-        schedule = OneCycleLR(optimizer, rate, total_steps=self.trainer.max_steps, pct_start=self.peak_at, cycle_momentum=False)
+        schedule = OneCycleLR(
+            optimizer, rate, total_steps=self.trainer.max_steps, pct_start=self.peak_at, cycle_momentum=False
+        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """A gradient that is not finite would spoil weights and optimiser state for good: stop, and say where."""
-        bad = [name for name, p in self.predictor.named_parameters() if p.grad is not None and not torch.isfinite(p.grad).all()]
+        bad = [
+            name
+            for name, p in self.predictor.named_parameters()
+            if p.grad is not None and not torch.isfinite(p.grad).all()
+        ]
         if bad:
-            raise FloatingPointError(f"the gradient of {bad[0]} is not finite at step {self.global_step}; lower the learning rate")
+            raise FloatingPointError(
+                f"the gradient of {bad[0]} is not finite at step {self.global_step}; lower the learning rate"
+            )

@@ -23,7 +23,9 @@ MODELS: dict[str, Callable[[], Predictor]] = {
     "GRU": lambda: GRU(V, D, layers=2),
     "LSTM": lambda: LSTM(V, D, layers=2),
     **{
-        f"TemporalPC-{levels}": lambda levels=levels: TemporalPC(V, D, levels, memory=0.3, learn_precision=True, inference=TIGHT)
+        f"TemporalPC-{levels}": lambda levels=levels: TemporalPC(
+            V, D, levels, memory=0.3, learn_precision=True, inference=TIGHT
+        )
         for levels in (1, 2, 3)
     },
 }
@@ -205,7 +207,11 @@ def test_impossible_sizes_are_refused_by_name(make: type[Predictor], sizes: tupl
 def test_initial_weights_have_the_deviation_that_gain_says() -> None:
     """gain / sqrt(fan-in) in every matrix, zero biases; recurrent weights of temporal networks keep gain * memory besides."""
     torch.manual_seed(0)
-    for predictor in (TemporalPC(V, 200, gain=0.7), GRU(200, 200, gain=0.7), Transformer(V, width=200, mlp_width=400, gain=0.7)):
+    for predictor in (
+        TemporalPC(V, 200, gain=0.7),
+        GRU(200, 200, gain=0.7),
+        Transformer(V, width=200, mlp_width=400, gain=0.7),
+    ):
         for name, parameter in predictor.named_parameters():
             if parameter.ndim == 2 and "embedding" not in name and "positions" not in name:
                 spread = parameter.square().mean().sqrt() * parameter.shape[1] ** 0.5
@@ -214,7 +220,9 @@ def test_initial_weights_have_the_deviation_that_gain_says() -> None:
                 assert not parameter.any(), name
     remembering = TemporalPC(V, 200, gain=0.5, memory=0.8).layers[1].recurrent.weight
     assert remembering.diagonal().mean().item() == pytest.approx(0.4, abs=4 * 0.5 / 200)
-    assert (remembering - torch.diag(remembering.diagonal())).mean().item() == pytest.approx(0.0, abs=4 * 0.5 / 200**1.5)
+    assert (remembering - torch.diag(remembering.diagonal())).mean().item() == pytest.approx(
+        0.0, abs=4 * 0.5 / 200**1.5
+    )
 
 
 @torch.no_grad()
@@ -226,7 +234,10 @@ def test_the_forecast_of_a_temporal_network_is_the_law_at_zero_error() -> None:
     weight = {name: parameter.numpy() for name, parameter in network.named_parameters()}
     expected = None
     for level in (3, 2, 1):
-        own = weight[f"layers.{level}.recurrent.weight"] @ np.tanh(values[level - 1]) + weight[f"layers.{level}.recurrent.bias"]
+        own = (
+            weight[f"layers.{level}.recurrent.weight"] @ np.tanh(values[level - 1])
+            + weight[f"layers.{level}.recurrent.bias"]
+        )
         expected = own if expected is None else own + weight[f"layers.{level}.above.weight"] @ np.tanh(expected)
     logits = weight["layers.0.readout.weight"] @ np.tanh(expected) + weight["layers.0.readout.bias"]
     found = network.forecast(tuple(torch.from_numpy(value)[None] for value in values))
@@ -247,4 +258,3 @@ def test_a_temporal_network_forecasts_from_the_equilibria_of_the_tokens_before(t
         assert all(torch.equal(a, b) for a, b in zip(past, before, strict=True))
         energy = network.problem(TokenClamp(tokens[:, t], before))
         assert max(group.abs().max().item() for group in energy.at(values).residual) < 1e-11
-

@@ -56,7 +56,9 @@ def row_of(problem: TokenProblem, row: int) -> TokenProblem:
 def minima(make: type, levels: int) -> Tensor:
     case = make(levels, gain=0.6)
     settled = case.weights.settle(case.problem.bases)
-    return torch.stack([newton(row_of(case.problem, row), tuple(group[[row]] for group in settled)) for row in range(4)])
+    return torch.stack(
+        [newton(row_of(case.problem, row), tuple(group[[row]] for group in settled)) for row in range(4)]
+    )
 
 
 @pytest.fixture
@@ -184,6 +186,6 @@ def test_a_solver_is_a_value(solver: Solver) -> None:
     copy = dataclasses.replace(solver)
     assert copy == solver
     assert hash(copy) == hash(solver)
-    assert eval(repr(solver)) == solver  # noqa: S307
+    assert eval(repr(solver)) == solver
     with pytest.raises(dataclasses.FrozenInstanceError):
         setattr(solver, dataclasses.fields(solver)[0].name, 0.5)

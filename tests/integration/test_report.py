@@ -16,7 +16,8 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from pcnet import plots, report, results
+from pcnet import report
+from pcnet.report import plots, results
 
 MODELS = ("transformer", "gru", "temporal_pc", "temporal_pc_nudged", "temporal_pc_local")
 ITERATIONS = (0, 1, 2, 4, 8, 16, 32)
@@ -69,7 +70,8 @@ def write_geometry(folder: Path, length: int, models: tuple[str, ...]) -> None:
         for k in ITERATIONS if is_pc(model) else ():
             versions[f"iteration{k}"] = trained + 0.75**k * (0.6 * wrong + 0.4 * mean - trained)
         for kind, decoded in versions.items():
-            np.savez(folder / f"{model}-seed0-{kind}.npz", decoded=decoded)
+            whose = "gain0.9-seed0" if kind == "untrained" else "seed0"
+            np.savez(folder / f"{model}-{whose}-{kind}.npz", decoded=decoded)
 
 
 class Probes:
@@ -100,7 +102,7 @@ def add_model(probes: Probes, model: str, weights: str) -> None:
     for gain, seed in itertools.product((0.5, 0.9, 1.2), range(3)):
         copy = 0.93 - 0.05 * abs(gain - 0.9) - 0.012 * seed
         probes.add(copy, 0.002, **at | dict(trained=False, gain=gain, seed=seed))
-    probes.add(-0.0008, 0.0006, 100, **at, control="shuffled")
+    probes.add(-0.0008, 0.0006, **at, control="shuffled")
     probes.add(0.9997, 0.00001, **at, control="softmax")
     for k in ITERATIONS if is_pc(model) else ():
         probes.add(reached - 0.25 * 0.7**k, 0.001, **at, iteration=k)
@@ -228,7 +230,7 @@ def drafts(monkeypatch: pytest.MonkeyPatch) -> None:
         figure.savefig(folder / f"{name}.png", dpi=15)
         return folder / f"{name}.png"
 
-    monkeypatch.setattr("pcnet.plots.figures.save", save)
+    monkeypatch.setattr("pcnet.report.plots.figures.save", save)
 
 
 def scores_by_hand(folder: Path, model: str, weights: str) -> list[dict[str, str]]:
@@ -252,11 +254,11 @@ def test_summary_holds_the_headline_site_and_its_controls(run: Path, model: str,
     best = max(map(statistics.median, copies.values()))
     permuted = [float(row["r2"]) for row in rows if row["control"] == "shuffled"]
     summary = report.summary(run).loc[model]
-    assert len(copies) == 9 and len(permuted) == 100
+    assert len(copies) == 9 and len(permuted) == 5
     assert summary[f"r2_{weights}"] == pytest.approx(trained, abs=1e-12)
     assert summary[f"untrained_{weights}"] == pytest.approx(best, abs=1e-12)
     assert summary[f"gain_{weights}"] == pytest.approx(trained - best, abs=1e-12)
-    assert summary[f"shuffled_{weights}"] == pytest.approx(np.percentile(permuted, 95), abs=1e-12)
+    assert summary[f"shuffled_{weights}"] == pytest.approx(statistics.median(permuted), abs=1e-12)
 
 
 def test_summary_takes_the_cost_of_one_sequence_and_the_excess_at_equilibrium(run: Path):

@@ -6,6 +6,7 @@ from dataclasses import fields
 
 import pytest
 import torch
+from pcnet.results import COLUMNS
 from torch import Tensor, nn
 
 from pcnet.baselines import GRU, LSTM, RNN, Transformer
@@ -15,7 +16,6 @@ from pcnet.networks import TemporalPC
 from pcnet.networks.token_problem import LowRankMetric
 from pcnet.predictor import Predictor
 from pcnet.processes import mess3, rrxor, sample
-from pcnet.results import COLUMNS
 
 MEGABYTE = 10**6
 SOLVERS = [solver for solver in Solver.__subclasses__() if solver.__module__.startswith("pcnet.")]
@@ -149,7 +149,9 @@ def test_depth_of_baselines_is_that_of_the_executed_graph(model, length):
 @solvers
 @levels
 @pytest.mark.parametrize("iterations", [0, 1, 3])
-def test_flops_of_temporal_pc_are_those_executed_for_a_fixed_number_of_iterations(solver, levels, iterations, visible_products):
+def test_flops_of_temporal_pc_are_those_executed_for_a_fixed_number_of_iterations(
+    solver, levels, iterations, visible_products
+):
     model = network(solver, levels, vocab_size=4, atol=0.0, max_steps=iterations)
     counted = count_flops(lambda: answer(model, draw(3, 4)))
     assert model.flops(3, iterations) == pytest.approx(counted, rel=1e-12)
@@ -304,7 +306,14 @@ def test_measuring_leaves_the_model_and_the_threads_alone():
 
 @pytest.mark.parametrize(
     "name, value",
-    [("length", 0), ("batch_sizes", ()), ("batch_sizes", (4, 0)), ("threads", 0), ("min_seconds", -1.0), ("process", rrxor())],
+    [
+        ("length", 0),
+        ("batch_sizes", ()),
+        ("batch_sizes", (4, 0)),
+        ("threads", 0),
+        ("min_seconds", -1.0),
+        ("process", rrxor()),
+    ],
 )
 def test_bill_names_what_is_wrong(name, value):
     settings = {"process": mess3(), "length": 3, "batch_sizes": [1], "threads": 1, "min_seconds": 0.0} | {name: value}

@@ -1,15 +1,13 @@
 """Gradients of the learning rules against long unrolling, finite differences, dense linear algebra and explicit sums."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from pcnet.energies import Gaussian
-from pcnet.inference import ErrorProblem, Euler, GaussNewton, Inference, Momentum, Solver
-from pcnet.learning import Backprop, Implicit, Local, Nudged, Unrolled
+from pcnet.inference import Euler, GaussNewton, Inference, Momentum
+from pcnet.learning import Implicit, Local, Nudged, Unrolled
 from pcnet.networks import TemporalPC
 from pcnet.networks.temporal import TokenClamp
 
@@ -33,13 +31,6 @@ def norm(gradient: Gradients) -> float:
 
 def relative_difference(one: Gradients, other: Gradients) -> float:
     return norm({name: one[name] - other[name] for name in other}) / norm(other)
-
-
-def next_token_loss(network: TemporalPC, tokens: Tensor = TOKENS) -> float:
-    """By plain numpy, from the logits of `forward`."""
-    logits = network(tokens[:, :-1]).numpy()
-    surprises = np.log(np.exp(logits).sum(-1)) - np.take_along_axis(logits, tokens[:, 1:, None].numpy(), -1)[..., 0]
-    return float(surprises.mean())
 
 
 @torch.no_grad()
@@ -69,7 +60,10 @@ def central_differences(network: TemporalPC, tokens: Tensor, step: float = 1e-5)
 
 @LEVELS
 def test_implicit_is_the_derivative_by_finite_differences(small_network, levels: int) -> None:
-    network, tokens = small_network(levels, width=2, inference=Inference(GaussNewton(), 1e-11, max_steps=100)), TOKENS[:, :3]
+    network, tokens = (
+        small_network(levels, width=2, inference=Inference(GaussNewton(), 1e-11, max_steps=100)),
+        TOKENS[:, :3],
+    )
     exact, measured = gradients(EXACT, network, tokens), central_differences(network, tokens)
     assert relative_difference(exact, measured) < 1e-7
     for name in measured:
@@ -111,32 +105,6 @@ def test_the_tolerance_of_the_linear_systems_is_what_it_says(small_network) -> N
     """The default, 1e-3 in the norm of the preconditioner, gives the gradient to about that."""
     network = small_network(3)
     assert relative_difference(gradients(Implicit(), network), gradients(EXACT, network)) < 5e-3
-
-
-RULES = [Implicit(), Implicit(rtol=0.5), Local(), Nudged(), Unrolled(steps=200, solver=Euler(0.3))]
-
-
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
-def test_the_value_of_every_rule_is_the_next_token_loss(small_network, rule) -> None:
-    network = small_network(2)
-    assert rule.loss(network, TOKENS).item() == pytest.approx(next_token_loss(network), rel=1e-12)
-
-
-@pytest.mark.parametrize("rule", [Implicit(), Local(), Nudged()], ids=lambda rule: type(rule).__name__)
-def test_what_is_kept_for_the_backward_does_not_grow_with_inference(small_network, rule) -> None:
-    def kept(max_steps: int) -> int:
-        sizes = []
-
-        def pack(tensor: Tensor) -> Tensor:
-            sizes.append(tensor.numel())
-            return tensor
-
-        network = small_network(2, inference=Inference(Euler(0.05), atol=0, max_steps=max_steps))
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            rule.loss(network, TOKENS)
-        return sum(sizes)
-
-    assert kept(5) == kept(50) > 0
 
 
 # --- Nudged -----------------------------------------------------------------------------------------------------------
@@ -197,51 +165,6 @@ def test_for_one_transition_nudging_and_implicit_agree(small_network) -> None:
     assert relative_difference(gradients(nudged(0.02), network, TOKENS[:, :2]), exact) < 1e-3
 
 
-@dataclass(frozen=True)
-class Poisoned(Solver):
-    """Gauss-Newton that a NaN strikes in one row."""
-
-    row: int = 0
-    requires = ErrorProblem
-
-    def view(self, problem):
-        return GaussNewton().view(problem)
-
-    def init(self, problem, point):
-        return GaussNewton().init(problem, point)
-
-    def step(self, problem, point, carry):
-        increment, carry = GaussNewton().step(problem, point, carry)
-        increment[0][self.row] = torch.nan
-        return increment, carry
-
-
-@pytest.mark.parametrize("row", [0, 2], ids=["pulled", "pushed"])
-def test_a_token_that_diverges_under_the_nudge_either_way_is_left_out(small_network, row: int) -> None:
-    """One half of a pair alone would be no difference, but a whole energy gradient divided by 2 beta."""
-    network, pairs = small_network(2), TOKENS[:, :2]  # rows: both tokens pulled, then both pushed
-    poisoned = Nudged(0.1, nudged=Inference(Poisoned(row), atol=1e-12, max_steps=300))
-    found, alone = gradients(poisoned, network, pairs), gradients(nudged(0.1), network, pairs[1:])
-    for name in alone:
-        torch.testing.assert_close(found[name], alone[name] / 2, rtol=0, atol=1e-12, msg=name)
-    assert poisoned.loss(network, pairs).item() == pytest.approx(next_token_loss(network, pairs), rel=1e-12)
-
-
-def test_sequences_whose_inference_diverges_are_left_out(small_network) -> None:
-    network, rules = small_network(2), (Implicit, Local, Nudged)
-    for rule in rules:
-        struck = rule(inference=Inference(Poisoned(1), atol=1e-12, max_steps=300))
-        found, alone = gradients(struck, network), gradients(rule(), network, TOKENS[:1])
-        assert relative_difference(found, alone) < 1e-9, rule.__name__
-
-
-def test_a_batch_without_any_finite_inference_is_an_error(small_network) -> None:
-    network = small_network(2, inference=Inference(Euler(1e9), max_steps=100))
-    for rule in (Implicit(), Local(), Nudged()):
-        with pytest.raises(FloatingPointError, match="diverged in every sequence"):
-            rule.loss(network, TOKENS)
-
-
 # --- Local ------------------------------------------------------------------------------------------------------------
 
 
@@ -264,7 +187,9 @@ def test_local_is_the_explicit_outer_products(small_network, levels: int) -> Non
             expected["layers.0.readout.bias"] -= surprise / count
             for level in range(levels):
                 site = f"layers.{level + 1}"
-                prediction = weight[f"{site}.recurrent.weight"] @ np.tanh(before[level]) + weight[f"{site}.recurrent.bias"]
+                prediction = (
+                    weight[f"{site}.recurrent.weight"] @ np.tanh(before[level]) + weight[f"{site}.recurrent.bias"]
+                )
                 if level + 1 < levels:
                     prediction = prediction + weight[f"{site}.above.weight"] @ np.tanh(values[level + 1])
                 error = values[level] - prediction
@@ -296,9 +221,14 @@ def test_local_sees_nothing_of_what_comes_later(small_network) -> None:
     prefix = gradients(Local(), network, TOKENS[:, :3])
     changed = TOKENS.clone()
     changed[:, 2] = (changed[:, 2] + 1) % 3
-    last = [{name: 3 * full[name] - 2 * prefix[name] for name in full} for full in (whole, gradients(Local(), network, changed))]
+    last = [
+        {name: 3 * full[name] - 2 * prefix[name] for name in full}
+        for full in (whole, gradients(Local(), network, changed))
+    ]
     assert relative_difference(*last) > 0.1, "the third token's own update must differ"
-    problem = network.problem(TokenClamp(TOKENS[:, 2], tuple(g[:, 1] for g in network.infer(TOKENS[:, :2], TIGHT).values)))
+    problem = network.problem(
+        TokenClamp(TOKENS[:, 2], tuple(g[:, 1] for g in network.infer(TOKENS[:, :2], TIGHT).values))
+    )
     network.zero_grad()
     problem.at(tuple(group[:, 2] for group in network.infer(TOKENS[:, :3], TIGHT).values)).energy.mean().backward()
     alone = {name: p.grad for name, p in network.named_parameters() if p.requires_grad}
@@ -309,16 +239,16 @@ def test_gaussian_precision_is_learned_to_the_planted_one() -> None:
     """Errors of variance 1/Pi: the mean energy is least at Pi = 1 / mean(eps^2), closed form, close to the planted value."""
     planted = torch.tensor([0.25, 1.0, 8.0], dtype=torch.float64)
     generator = torch.Generator().manual_seed(0)
-    errors = torch.randn(20_000, 3, generator=generator, dtype=torch.float64) / planted.sqrt()
+    errors = torch.randn(5_000, 3, generator=generator, dtype=torch.float64) / planted.sqrt()
     energy = Gaussian(3, learned=True).double()
-    optimizer = torch.optim.SGD(energy.parameters(), lr=0.5)
-    for _ in range(150):
+    optimizer = torch.optim.SGD(energy.parameters(), lr=1.0)
+    for _ in range(60):
         optimizer.zero_grad()
         energy(errors).mean().backward()
         optimizer.step()
     closed_form = 1 / errors.square().mean(0)
     torch.testing.assert_close(energy.precision.detach(), closed_form, rtol=1e-9, atol=0)
-    torch.testing.assert_close(closed_form, planted, rtol=0.04, atol=0)  # 4 standard errors, sqrt(2 / 20,000) = 1 %
+    torch.testing.assert_close(closed_form, planted, rtol=0.08, atol=0)  # 4 standard errors of sqrt(2 / 5,000) = 2 %
 
 
 @torch.no_grad()
@@ -340,20 +270,3 @@ def test_precisions_of_a_network_are_at_rest_where_they_match_its_errors(small_n
             found = torch.autograd.grad(energy, log_precisions)
         for gradient in found:
             torch.testing.assert_close(gradient, torch.full_like(gradient, expected), rtol=0, atol=1e-12)
-
-
-# --- what is refused --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("rule", [Implicit(), Unrolled(), Local(), Nudged()], ids=lambda rule: type(rule).__name__)
-def test_rules_of_equilibria_refuse_models_without_one(rule) -> None:
-    from pcnet.baselines import GRU, Transformer
-
-    for model in (GRU(3, 4), Transformer(3, width=4, layers=1)):
-        with pytest.raises(TypeError, match=f"{type(rule).__name__} is not for a {type(model).__name__}"):
-            rule.loss(model, TOKENS)
-
-
-def test_backprop_refuses_a_model_that_infers(small_network) -> None:
-    with pytest.raises(TypeError, match="Backprop is not for a TemporalPC"):
-        Backprop().loss(small_network(1), TOKENS)

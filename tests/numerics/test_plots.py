@@ -4,9 +4,9 @@ import matplotlib.colors
 import numpy as np
 import pytest
 
-from pcnet.plots.scale import score_scale
-from pcnet.plots.simplex import ANCHORS, belief_colours, plane, thinned
-from pcnet.plots.style import spread, wrapped
+from pcnet.report.plots.scale import score_scale
+from pcnet.report.plots.simplex import ANCHORS, belief_colours, plane, thinned
+from pcnet.report.plots.style import spread, wrapped
 
 
 def test_triangle_is_equilateral_and_other_simplices_keep_the_most_variance():

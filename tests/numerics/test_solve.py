@@ -85,7 +85,9 @@ class DenseMetric:
     matrix: Tensor
 
     def solve(self, gradient: State) -> State:
-        return torch.linalg.solve(self.matrix, torch.cat(gradient, -1).T).T.split([group.shape[-1] for group in gradient], -1)
+        return torch.linalg.solve(self.matrix, torch.cat(gradient, -1).T).T.split(
+            [group.shape[-1] for group in gradient], -1
+        )
 
 
 CHAIN_EQUILIBRIUM = (
@@ -105,7 +107,9 @@ def distance(values: State, goal: State) -> Tensor:
 
 def two_groups(curvature: Tensor, start: Tensor) -> tuple[Quadratic, State]:
     """One unit per group, so that the rms of a group's residual is curvature times distance."""
-    problem = Quadratic(tuple(curvature[:, [g]] for g in range(2)), tuple(torch.zeros(len(start), 1).double() for _ in range(2)))
+    problem = Quadratic(
+        tuple(curvature[:, [g]] for g in range(2)), tuple(torch.zeros(len(start), 1).double() for _ in range(2))
+    )
     return problem, tuple(start[:, [g]] for g in range(2))
 
 
@@ -156,13 +160,19 @@ def test_momentum_zero_is_euler() -> None:
     torch.testing.assert_close(one.values, other.values, rtol=0, atol=1e-14)
 
 
-@pytest.mark.parametrize(("solver", "limit"), [(Euler, 2.0), (lambda s: Momentum(s, 0.5), 3.0)], ids=["Euler", "Momentum"])
+@pytest.mark.parametrize(
+    ("solver", "limit"), [(Euler, 2.0), (lambda s: Momentum(s, 0.5), 3.0)], ids=["Euler", "Momentum"]
+)
 def test_stability_limit_of_the_step_size(solver, limit: float) -> None:
     """Euler is stable up to 2 / lambda_max, momentum up to 2 (1 + momentum) / lambda_max."""
     longest = limit / CHAIN_SPECTRUM[-1]
     for factor, shrinks in ((0.99, True), (1.01, False)):
-        trace = solve(LinearChain(), chain_start(), solver(factor * longest), atol=0, max_steps=800, record=(400, 800)).trace
-        assert (distance(trace[800], CHAIN_EQUILIBRIUM) < distance(trace[400], CHAIN_EQUILIBRIUM)).tolist() == [shrinks] * 2
+        trace = solve(
+            LinearChain(), chain_start(), solver(factor * longest), atol=0, max_steps=800, record=(400, 800)
+        ).trace
+        assert (distance(trace[800], CHAIN_EQUILIBRIUM) < distance(trace[400], CHAIN_EQUILIBRIUM)).tolist() == [
+            shrinks
+        ] * 2
 
 
 class Bowl(ErrorProblem):
@@ -361,7 +371,11 @@ def test_solve_refuses_a_setting_out_of_range_by_its_name(name: str, value: floa
 @pytest.mark.parametrize(
     ("solver", "name", "value"),
     [
-        *((solver, "step_size", value) for solver in (Euler, Momentum) for value in (0, -0.1, float("nan"), float("inf"))),
+        *(
+            (solver, "step_size", value)
+            for solver in (Euler, Momentum)
+            for value in (0, -0.1, float("nan"), float("inf"))
+        ),
         *((Momentum, "momentum", value) for value in (-0.1, 1.0, float("nan"))),
         *((GaussNewton, "shrink", value) for value in (0, 1.0, float("nan"))),
     ],
@@ -393,7 +407,9 @@ class Systems:
 
     def solved(self, right: Tensor, *, plain: bool = False, rtol: float = 1e-13, max_steps: int = 100) -> Tensor:
         precondition = (lambda r: r) if plain else self.jacobi
-        x = conjugate_gradients(self.product, tuple(right.split([3, 2], -1)), precondition, rtol=rtol, max_steps=max_steps)
+        x = conjugate_gradients(
+            self.product, tuple(right.split([3, 2], -1)), precondition, rtol=rtol, max_steps=max_steps
+        )
         return torch.cat(x, -1)
 
 
@@ -427,7 +443,9 @@ def test_conjugate_gradients_keep_rows_apart() -> None:
     together = systems.solved(right, rtol=1e-3)
     assert together[0].tolist() == [0.0] * 5
     residual = right - (systems.matrices @ together.unsqueeze(-1)).squeeze(-1)
-    decrement = [(r * torch.cat(systems.jacobi(tuple(r.split([3, 2], -1))), -1)).sum(-1).sqrt() for r in (residual, right)]
+    decrement = [
+        (r * torch.cat(systems.jacobi(tuple(r.split([3, 2], -1))), -1)).sum(-1).sqrt() for r in (residual, right)
+    ]
     assert (decrement[0][1:] <= 1e-3 * decrement[1][1:]).all()
     for row in (1, 2):
         alone = right * torch.eye(3)[row].unsqueeze(-1)

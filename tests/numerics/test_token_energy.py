@@ -71,7 +71,9 @@ def central_differences(function: Callable[[list[np.ndarray]], float], values: l
 def single_row(case, row: int) -> tuple[TokenProblem, tuple[Tensor, ...]]:
     """The problem of one row, for dense Jacobians and Hessians by autograd."""
     bases = tuple(group[row : row + 1] for group in case.problem.bases)
-    return TokenProblem(case.weights, bases, case.tokens[row : row + 1]), tuple(group[row : row + 1] for group in case.values)
+    return TokenProblem(case.weights, bases, case.tokens[row : row + 1]), tuple(
+        group[row : row + 1] for group in case.values
+    )
 
 
 @LEVELS
@@ -96,7 +98,9 @@ def test_energy_holds_the_log_determinant(token_case, levels: int) -> None:
 def test_residual_is_the_gradient_of_the_formula(token_case, levels: int) -> None:
     case = token_case(levels)
     residual = flat(case.problem.at(case.values).residual).numpy()
-    for row, (values, past, token) in enumerate(zip(rows(case.values), rows(case.past), case.tokens.tolist(), strict=True)):
+    for row, (values, past, token) in enumerate(
+        zip(rows(case.values), rows(case.past), case.tokens.tolist(), strict=True)
+    ):
         expected = central_differences(lambda x: energy_by_formula(case.weights, x, past, token), values)  # noqa: B023
         np.testing.assert_allclose(residual[row], expected, atol=1e-9)
 
@@ -116,7 +120,9 @@ def test_hessian_product_is_the_hessian_by_autograd(token_case, levels: int) -> 
     product = flat(case.problem.hessian_product(case.problem.at(case.values), case.direction))
     for row in range(4):
         problem, values = single_row(case, row)
-        hessian = torch.autograd.functional.hessian(lambda x: problem.at(split(x, values)).energy[0], flat(values)[0][None])  # noqa: B023
+        hessian = torch.autograd.functional.hessian(
+            lambda x: problem.at(split(x, values)).energy[0], flat(values)[0][None]
+        )  # noqa: B023
         expected = hessian[0, :, 0] @ flat(case.direction)[row]
         torch.testing.assert_close(product[row], expected, rtol=0, atol=1e-12)
 
@@ -161,7 +167,9 @@ def test_gauss_newton_metric_inverts_the_explicit_matrix(token_case, levels: int
     point = case.problem.at(case.values)
     solved = flat(case.problem.gauss_newton(point).solve(case.direction))
     floored = 0
-    for row, (values, past, token) in enumerate(zip(rows(case.values), rows(case.past), case.tokens.tolist(), strict=True)):
+    for row, (values, past, token) in enumerate(
+        zip(rows(case.values), rows(case.past), case.tokens.tolist(), strict=True)
+    ):
         problem, own = single_row(case, row)
         jacobian = torch.autograd.functional.jacobian(
             lambda e: case.weights.logits(problem.at_errors(split(e, own)).values)[0],  # noqa: B023
@@ -224,7 +232,9 @@ def test_nudged_problem_is_the_same_in_errors(token_case, levels: int) -> None:
     by_autograd = torch.autograd.grad(problem.at_errors(errors).energy.sum(), errors)
     torch.testing.assert_close(problem.pull_back(from_values, from_values.residual), by_autograd, rtol=0, atol=1e-12)
     # and the way back: dx/deps times a direction, from the same map
-    moved = torch.autograd.functional.jvp(lambda *e: problem.at_errors(e).values, problem.errors(case.values), case.direction)[1]
+    moved = torch.autograd.functional.jvp(
+        lambda *e: problem.at_errors(e).values, problem.errors(case.values), case.direction
+    )[1]
     torch.testing.assert_close(problem.push_forward(from_values, case.direction), moved, rtol=0, atol=1e-12)
 
 

@@ -5,7 +5,7 @@ import html
 from collections.abc import Sequence
 from pathlib import Path
 
-from pcnet.plots.style import DPI
+from pcnet.report.plots.style import DPI
 
 READABLE = 680  # pixels; on a narrower screen a figure scrolls sideways within its plate
 STYLE = """

@@ -5,7 +5,6 @@ columns, a line that is being written (no newline yet) isn't read, and a picture
 """
 
 import io
-import os
 import re
 import zipfile
 from collections.abc import Iterable
@@ -16,19 +15,10 @@ import numpy as np
 import pandas as pd
 import yaml
 
-COLUMNS = {
-    "training": "model seed step tokens loss floor excess".split(),
-    "probes": "model trained gain seed site headline target control offset position iteration weights fold_seed r2 rmse"
-    " rows n_eff features alpha".split(),
-    "excess": "model seed iteration excess".split(),
-    "cost": "model device threads batch length tolerance parameters flops latency_p50_ms latency_p90_ms"
-    " sequential_depth iterations_p50 iterations_p90 peak_bytes".split(),
-    "inference": "model seed tokens converged diverged unconverged residual_max iterations_p50 iterations_p90".split(),
-    "checks": "model check value reference difference bound passed".split(),
-}
+from pcnet.tables import COLUMNS, EQUILIBRIUM
+
 TEXT = {"model", "site", "target", "control", "position", "iteration", "weights", "device", "check"}
 FLAGS = {"trained", "headline", "offset", "passed"}
-EQUILIBRIUM = "equilibrium"
 WEIGHTS = ("probability", "equal")
 
 
@@ -178,9 +168,8 @@ def copies(results: Results, model: str, weights: str) -> pd.Series:
 
 
 def shuffled(results: Results, model: str, weights: str) -> float:
-    """The 95th percentile of R2 over the permutations: the score that beliefs dealt out at random reach."""
-    scores = headline(results, model, weights, control="shuffled")["r2"].dropna()
-    return float(scores.quantile(0.95)) if len(scores) else np.nan
+    """What beliefs dealt out at random reach: each row is the 95th percentile over the permutations of one fold seed."""
+    return score(headline(results, model, weights, control="shuffled"))
 
 
 def population(results: Results, control: str, model: str = "") -> float:
@@ -214,12 +203,22 @@ def decoded(results: Results, model: str, kind: str) -> np.ndarray | None:
 
     Args:
         model: the model's name.
-        kind: ``trained``, ``untrained``, ``shuffled`` or ``iteration8`` and the like.
+        kind: ``trained``, ``shuffled`` or ``iteration8`` and the like.
     """
     pattern = re.compile(rf"{re.escape(model)}-seed(\d+)-{re.escape(kind)}\.npz")
     names = (pattern.fullmatch(path.name) for path in (results.folder / "geometry").glob("*.npz"))
     found = sorted((int(match[1]), match[0]) for match in names if match)
     arrays = _arrays(results.folder / "geometry" / found[0][1], ("decoded",)) if found else None
+    return arrays["decoded"] if arrays else None
+
+
+def decoded_copy(results: Results, model: str) -> np.ndarray | None:
+    """Beliefs decoded from the best of a model's untrained copies; None where they aren't there yet."""
+    scores = copies(results, model, "probability").dropna()
+    if scores.empty:
+        return None
+    gain, seed = scores.idxmax()
+    arrays = _arrays(results.folder / "geometry" / f"{model}-gain{gain}-seed{seed:.0f}-untrained.npz", ("decoded",))
     return arrays["decoded"] if arrays else None
 
 
@@ -236,11 +235,3 @@ def _arrays(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray] | None:
             return {name: archive[name] for name in names}
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
         return None
-
-
-def replace_file(path: Path, content: bytes) -> Path:
-    """Write a file so that it appears under its name only when complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(content)
-    return temporary.replace(path)

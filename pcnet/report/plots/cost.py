@@ -8,11 +8,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pcnet import results as run
-from pcnet.plots.scale import log_ticks
-from pcnet.plots.style import GREY, INK, blank, colours, wrapped
-from pcnet.results import Results
-from pcnet.summary import count, milliseconds
+from pcnet.report import results as run
+from pcnet.report.plots.scale import log_ticks
+from pcnet.report.plots.style import GREY, INK, blank, colours, wrapped
+from pcnet.report.results import Results
+from pcnet.report.summary import count, milliseconds
 
 MEBIBYTE = 2**20
 

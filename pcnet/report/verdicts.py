@@ -4,9 +4,9 @@ import math
 
 import pandas as pd
 
-from pcnet import results as run
-from pcnet.results import WEIGHTS, Results
-from pcnet.summary import fixed, nats, pair
+from pcnet.report import results as run
+from pcnet.report.results import WEIGHTS, Results
+from pcnet.report.summary import fixed, nats, pair
 
 DECIDABLE_BELOW = 0.95  # population R2 of a control: from here on nothing beyond it can be shown
 ENOUGH_CONVERGED = 0.999
@@ -72,8 +72,8 @@ def _belief(results: Results, model: str, row: pd.Series) -> str:
     if any(map(math.isnan, scores)):
         return "Its held-out score is not there yet."
     site = run.headline(results, model, WEIGHTS[0])["site"].iloc[0]
-    text = f"Its headline site, {site}, holds the belief linearly with held-out R² {pair(*scores)} (words weighted by"
-    text += " probability/equally)."
+    text = f"A linear probe reads the belief from its headline site, {site}, with held-out R² {pair(*scores)} (words"
+    text += " weighted by probability/equally)."
     return " ".join([text, _against_untrained(results, model, row), _against_chance(row)])
 
 

@@ -4,18 +4,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from pcnet import plots, report_tables, verdicts
-from pcnet import results as run
-from pcnet.page import Markup, document, element, image
-from pcnet.report_text import ABSENT, CAPTIONS, METHOD, PROJECTION, TITLES
-from pcnet.results import Results
-from pcnet.summary import markdown_summary, render_summary, summarise
-
-__all__ = ["markdown_summary", "render_summary", "summary", "write"]
+from pcnet.report import plots, tables, verdicts
+from pcnet.report import results as run
+from pcnet.report.page import Markup, document, element, image
+from pcnet.report.results import Results
+from pcnet.report.summary import summarise
+from pcnet.report.text import ABSENT, CAPTIONS, METHOD, PROJECTION, TITLES
+from pcnet.tables import replace_file
 
 
 def summary(folder: Path) -> pd.DataFrame:
-    """The summary table of a run folder, one row a model; ``pcnet.summary.summarise`` documents the columns.
+    """The summary table of a run folder, one row a model; ``pcnet.report.summary.summarise`` documents the columns.
 
     Args:
         folder: the run folder, finished or not.
@@ -34,7 +33,7 @@ def write(folder: Path) -> Path:
     """
     results = run.read(Path(folder))
     drawn = plots.draw(results)
-    return run.replace_file(results.folder / "report.html", _page(results, drawn).encode("utf-8"))
+    return replace_file(results.folder / "report.html", _page(results, drawn).encode("utf-8"))
 
 
 def _page(results: Results, drawn: list[plots.Drawn]) -> str:
@@ -65,7 +64,7 @@ def _top(results: Results, frame: pd.DataFrame) -> Markup:
         element("p", question, kind="lead"),
         element("p", element("strong", verdicts.answer(results, frame)), kind="lead"),
         *(element("p", warning, kind="warn") for warning in [*_unfinished(results), *verdicts.warnings(results)]),
-        report_tables.summary_table(frame),
+        tables.summary_table(frame),
         element("p", verdicts.seeds(frame), kind="soft"),
     )
 
@@ -103,12 +102,10 @@ def _details(results: Results) -> Markup:
     config = element("details", element("summary", "config.yaml"), element("pre", results.config or "not there yet"))
     return element(
         "div",
-        _section(
-            "Controls", report_tables.controls(results), report_tables.sites(results), report_tables.lengths(results)
-        ),
-        _section("Inference health", report_tables.inference(results)),
-        _section("Checks", report_tables.checks(results)),
-        _section("Cost", report_tables.cost(results)),
+        _section("Controls", tables.controls(results), tables.sites(results), tables.lengths(results)),
+        _section("Inference health", tables.inference(results)),
+        _section("Checks", tables.checks(results)),
+        _section("Cost", tables.cost(results)),
         _section("Method", element("p", METHOD)),
         _section("Config", config),
     )

@@ -5,11 +5,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from pcnet import results as run
-from pcnet.plots.scale import LABEL, log_ticks, score_scale
-from pcnet.plots.simplex import FEWER_POINTS, Canvas, canvas, marker_area
-from pcnet.plots.style import GREY, blank, colours, ink, label_ends
-from pcnet.results import EQUILIBRIUM, WEIGHTS, Results
+from pcnet.report import results as run
+from pcnet.report.plots.scale import LABEL, log_ticks, score_scale
+from pcnet.report.plots.simplex import FEWER_POINTS, Canvas, canvas, marker_area
+from pcnet.report.plots.style import GREY, blank, colours, ink, label_ends
+from pcnet.report.results import EQUILIBRIUM, WEIGHTS, Results
 
 FEWEST_PANELS, MOST_PANELS = 5, 8
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from pcnet.results import (
+from pcnet.report.results import (
     WEIGHTS,
     Results,
     copies,

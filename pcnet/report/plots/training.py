@@ -5,11 +5,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pcnet import results as run
-from pcnet.plots.scale import log_ticks
-from pcnet.plots.style import INK, blank, colours, label_ends
-from pcnet.results import Results
-from pcnet.summary import fixed
+from pcnet.report import results as run
+from pcnet.report.plots.scale import log_ticks
+from pcnet.report.plots.style import INK, blank, colours, label_ends
+from pcnet.report.results import Results
+from pcnet.report.summary import fixed
 
 MILLION = 1e6
 

@@ -7,10 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from pcnet import results as run
-from pcnet.plots.style import GREY, LIGHT, blank, wrapped
-from pcnet.results import WEIGHTS, Results
-from pcnet.summary import fixed
+from pcnet.report import results as run
+from pcnet.report.plots.style import GREY, LIGHT, blank, wrapped
+from pcnet.report.results import WEIGHTS, Results
+from pcnet.report.summary import fixed
 
 MOST_POINTS, FEWER_POINTS = 30_000, 15_000
 ANCHORS = ("#D55E00", "#56B4E9", "#5B2A86", "#E69F00", "#000000", "#009E73", "#CC79A7", "#F0E442")
@@ -163,7 +163,7 @@ KINDS = ("trained", "untrained", "shuffled")
 def simplex(results: Results) -> Figure | None:
     """Ground truth at the left; a column a model: its decoded beliefs, its untrained copy, the shuffled control."""
     whole, shared = canvas(results, MOST_POINTS), canvas(results, FEWER_POINTS)
-    names = [m for m in run.models(results) if any(run.decoded(results, m, kind) is not None for kind in KINDS)]
+    names = [m for m in run.models(results) if any(_decoded(results, m, kind) is not None for kind in KINDS)]
     if whole is None or shared is None or not names:
         return None
     figure = blank(3.9 + 1.78 * len(names), 6.1)
@@ -175,7 +175,7 @@ def simplex(results: Results) -> Figure | None:
     for column, model in enumerate(names, start=1):
         for row, kind in enumerate(KINDS):
             axes = figure.add_subplot(grid[row, column])
-            shared.panel(axes, run.decoded(results, model, kind), size=marker_area(len(shared.rows), 0.45, 9))
+            shared.panel(axes, _decoded(results, model, kind), size=marker_area(len(shared.rows), 0.45, 9))
             _title(
                 axes,
                 wrapped(model) if row == 0 else "",
@@ -183,6 +183,10 @@ def simplex(results: Results) -> Figure | None:
                 kind if column == 1 else "",
             )
     return figure
+
+
+def _decoded(results: Results, model: str, kind: str) -> np.ndarray | None:
+    return run.decoded_copy(results, model) if kind == "untrained" else run.decoded(results, model, kind)
 
 
 def marker_area(points: int, least: float, most: float) -> float:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from pcnet.plots.cost import cost
-from pcnet.plots.iterations import iterations
-from pcnet.plots.scores import scores
-from pcnet.plots.simplex import simplex
-from pcnet.plots.style import save, styled
-from pcnet.plots.training import training
-from pcnet.results import Results
+from pcnet.report.plots.cost import cost
+from pcnet.report.plots.iterations import iterations
+from pcnet.report.plots.scores import scores
+from pcnet.report.plots.simplex import simplex
+from pcnet.report.plots.style import save, styled
+from pcnet.report.plots.training import training
+from pcnet.report.results import Results
 
 FIGURES: dict[str, Callable[[Results], Figure | None]] = {
     "simplex": simplex,

@@ -1,0 +1,232 @@
+"""`pcnet compare` as a user meets it: every YAML, resuming, refusals."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from pcnet import cli, config
+from pcnet.experiment import run
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+TABLES = {"training", "probes", "excess", "cost", "inference", "checks"}
+
+
+def tiny(name: str = "mess3", keep: tuple[str, ...] = ("gru", "temporal_pc"), **changes: object) -> config.Settings:
+    """A shipped configuration, shortened, with some of its models."""
+    settings = cli.smoke(config.read(config.find(name)))
+    for part in ("models", "training", "sites"):
+        settings[part] = {model: settings[part][model] for model in keep}
+    settings["evaluation"]["robust"] = [model for model in settings["evaluation"]["robust"] if model in keep]
+    return config.resolve(settings | {"workers": 0} | changes)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_configuration_runs_and_leaves_all_that_is_promised(path: Path, tmp_path: Path) -> None:
+    settings = config.resolve(cli.smoke(config.read(path)) | {"workers": 0})
+    record = run(settings, tmp_path / "run")
+    folder = record.folder.path
+    assert {table.stem for table in folder.glob("*.csv")} == TABLES
+    assert yaml.safe_load((folder / "config.yaml").read_text()) == settings
+    probes, models = pd.read_csv(folder / "probes.csv"), set(settings["models"])
+    assert set(probes["model"].dropna()) == models
+    assert set(probes.loc[~probes["trained"].fillna(True).astype(bool), "model"]) == models
+    assert set(pd.read_csv(folder / "cost.csv")["model"]) == models
+    for model in models:
+        assert model in record.report.read_text()
+    assert {figure.suffix for figure in (folder / "figures").iterdir()} == {".png", ".svg"}
+    assert not [left for left in folder.rglob(".*") if left.name != ".lock"], "temporary files were left behind"
+
+
+def test_a_run_stopped_in_training_ends_with_the_same_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = tiny()
+    whole = run(settings, tmp_path / "whole").folder.path
+
+    from pcnet.training import NextToken
+
+    learn, calls = NextToken.training_step, []
+
+    def stop_midway(task: NextToken, batch: object, index: int) -> object:
+        calls.append(index)
+        if len(calls) == 4:  # after the checkpoint at step 2, in the middle of step 4
+            raise KeyboardInterrupt
+        return learn(task, batch, index)
+
+    monkeypatch.setattr(NextToken, "training_step", stop_midway)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        run(settings, tmp_path / "stopped")
+    monkeypatch.setattr(NextToken, "training_step", learn)
+    stopped = run(settings, tmp_path / "stopped").folder.path
+    for table in ("training", "excess", "probes"):
+        first, second = (pd.read_csv(folder / f"{table}.csv") for folder in (whole, stopped))
+        pd.testing.assert_frame_equal(first, second, check_exact=True)
+    for checkpoint in (whole / "checkpoints").rglob("*.ckpt"):
+        other = stopped / checkpoint.relative_to(whole)
+        ours, theirs = (torch.load(path, weights_only=True)["state_dict"] for path in (checkpoint, other))
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_finished_jobs_are_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = tiny(keep=("gru",))
+    run(settings, tmp_path)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a finished job was done again")
+
+    from pcnet.jobs import Job
+
+    monkeypatch.setattr(Job, "run", refuse)
+    run(settings, tmp_path)
+
+
+@pytest.mark.slow
+def test_killed_at_any_time_it_goes_on_from_there(tmp_path: Path) -> None:
+    settings = tiny(keep=("gru",), workers=1)
+    settings["training"]["gru"]["steps"] = 3000
+    settings["checkpoint_every"] = 50
+    whole = run(settings, tmp_path / "whole").folder.path
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    command = [sys.executable, "-m", "pcnet.cli", "compare", str(path), "--out", str(tmp_path / "killed")]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd=tmp_path)
+    checkpoint = tmp_path / "killed/checkpoints/gru/seed0/last.ckpt"
+    while not checkpoint.is_file():
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "killed/parts/train-gru-seed0").exists(), "it had finished before it was killed"
+    _wait_until_quiet(checkpoint)
+    assert subprocess.run(command, check=False, cwd=tmp_path).returncode == 0
+    for table in ("training", "excess", "probes"):
+        first, second = (pd.read_csv(folder / f"{table}.csv") for folder in (whole, tmp_path / "killed"))
+        pd.testing.assert_frame_equal(first, second, check_exact=True)
+
+
+def _wait_until_quiet(path: Path) -> None:
+    """The worker of a killed run goes away by itself; nothing may be written after that."""
+    before, since = path.stat().st_mtime_ns, time.monotonic()
+    while time.monotonic() - since < 3:
+        time.sleep(0.2)
+        if path.stat().st_mtime_ns != before:
+            before, since = path.stat().st_mtime_ns, time.monotonic()
+            assert time.monotonic() - since < 30
+
+
+REFUSED = {
+    "an unknown key": (["--models.gru.init_args.widht", "3"], "widht"),
+    "a wrong type": (["--models.gru.init_args.width", "many"], "width"),
+    "an unknown class": (["--models.gru.class_path", "pcnet.GRUU"], "GRUU"),
+    "an unknown key in training": (["--training.gru.stepz", "3"], "stepz"),
+    "an impossible size": (["--models.gru.init_args.width", "0"], "width must be at least 1"),
+    "no steps": (["--training.gru.steps", "0"], "training.gru.steps"),
+    "a process that is not stochastic": (["--process.init_args.a", "85"], "a"),
+    "another vocabulary": (["--models.gru.init_args.vocab_size", "4"], "vocab_size is 4"),
+    "a model without training": (["--models.extra", "{class_path: pcnet.GRU, init_args: {vocab_size: 3}}"], "extra"),
+    "a setting that is not there": (["--nonsense", "1"], "nonsense"),
+    "a setting without a value": (["--seeds"], "--seeds needs a value"),
+    "a stray word": (["--seeds", "[0]", "stray"], "stray"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "named"), REFUSED.values(), ids=REFUSED)
+def test_bad_calls_get_one_line_and_exit_code_2(
+    arguments: list[str], named: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert cli.main(["compare", "mess3", "--out", str(tmp_path / "run"), *arguments]) == 2
+    message = capsys.readouterr().err
+    assert named in message
+    assert len(message.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_configuration_is_named_with_those_that_there_are(capsys: pytest.CaptureFixture) -> None:
+    assert cli.main(["compare", "nowhere.yaml"]) == 2
+    message = capsys.readouterr().err
+    assert "nowhere.yaml" in message
+    assert "mess3, rrxor" in message
+
+
+def test_a_folder_of_another_configuration_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(tiny(keep=("gru",))))
+    before = (tmp_path / "config.yaml").read_bytes()
+    assert cli.main(["compare", "mess3", "--out", str(tmp_path)]) == 2
+    assert "was made with another" in capsys.readouterr().err
+    assert (tmp_path / "config.yaml").read_bytes() == before
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    assert cli.main(["compare", "mess3", "--out", str(tmp_path)]) == 2
+    assert "no config.yaml" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != ".lock") == ["thesis.tex"]
+
+
+def test_the_default_folder_says_what_was_overridden() -> None:
+    overrides = cli._overrides(["--models.temporal_pc.init_args.width", "32", "--seeds=[0, 1]"])
+    assert cli._folder_name("mess3", overrides, short=False) == "mess3-temporal_pc.width=32-seeds=0_1"
+
+
+def test_overriding_reaches_any_value() -> None:
+    settings = config.override(
+        config.read(config.find("mess3")), {"models.temporal_pc.init_args.width": "32", "seeds": "[0, 1]"}
+    )
+    resolved = config.resolve(settings)
+    assert resolved["models"]["temporal_pc"]["init_args"]["width"] == 32
+    assert resolved["seeds"] == [0, 1]
+    assert resolved["models"]["gru"]["init_args"]["width"] == 64
+
+
+def test_resolved_settings_resolve_to_themselves() -> None:
+    for path in CONFIGS:
+        resolved = config.resolve(config.read(path))
+        assert config.resolve(yaml.safe_load(yaml.safe_dump(resolved))) == resolved
+
+
+def test_the_commands_in_the_readme_run_shortened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands = re.findall(r"^(?:\$ )?(?:.*&& )?pcnet (compare.*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert commands, "the README shows no command"
+    monkeypatch.chdir(tmp_path)
+    import shlex
+
+    ran = []
+    monkeypatch.setattr("pcnet.experiment.run", lambda settings, out, view: ran.append((settings, out)))
+    monkeypatch.setattr("pcnet.report.summary", lambda folder: pd.DataFrame())
+    monkeypatch.setattr("pcnet.report.render_summary", lambda frame: "")
+    for command in dict.fromkeys(commands):
+        words = shlex.split(command, comments=True)
+        if "--replot" not in words:
+            assert cli.main([*words, "--smoke"]) == 0, command
+    assert len(ran) >= 2
+
+
+def test_help_is_quick_and_says_what_there_is() -> None:
+    code = "import sys, pcnet.cli; pcnet.cli.main(sys.argv[1:])"
+    for arguments in (["--help"], ["compare", "--help"]):
+        done = subprocess.run(
+            [sys.executable, "-X", "importtime", "-c", code, *arguments], capture_output=True, text=True, check=True
+        )
+        assert "compare" in done.stdout
+        assert not re.search(r"\| +(torch|lightning|numpy|pandas|matplotlib)$", done.stderr, re.MULTILINE), (
+            "help imports too much"
+        )
+
+
+@pytest.mark.slow
+def test_configurations_come_with_the_wheel(tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(tmp_path), str(ROOT)], check=True
+    )
+    import zipfile
+
+    names = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
+    assert {f"pcnet/configs/{path.name}" for path in CONFIGS} <= set(names)
