@@ -51,7 +51,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--version", action="store_true", help="print the version and exit")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs")
     _add_compare(verbs)
-    known, rest = parser.parse_known_args(arguments)
+    plain, overrides = _split(sys.argv[1:] if arguments is None else arguments)
+    known = parser.parse_args(plain)
     if known.version:
         from importlib.metadata import version
 
@@ -60,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
     if known.verb is None:
         parser.print_help()
         return 2
-    return _compare(known, rest)
+    return _compare(known, overrides)
 
 
 def _add_compare(verbs: argparse._SubParsersAction) -> None:
@@ -86,16 +87,16 @@ def _add_compare(verbs: argparse._SubParsersAction) -> None:
     )
 
 
-def _compare(known: argparse.Namespace, rest: list[str]) -> int:
+def _compare(known: argparse.Namespace, overrides: dict[str, str | None]) -> int:
     from pcnet.config import ConfigError
+    from pcnet.experiment import RunFailed
 
     try:
-        overrides = _overrides(rest)
-        return _run(known, overrides)
-    except ConfigError as error:
+        return _run(known, _complete(overrides))
+    except (ConfigError, OSError) as error:
         print(f"pcnet compare: {error}", file=sys.stderr)
         return 2
-    except RuntimeError as error:
+    except RunFailed as error:
         print(
             f"pcnet compare: {error}\nEverything finished before is kept; the same command goes on from there.",
             file=sys.stderr,
@@ -147,21 +148,29 @@ def smoke(settings: "Settings") -> "Settings":
     }
 
 
-def _overrides(rest: list[str]) -> dict[str, str]:
-    """`--a.b.c value` or `--a.b.c=value`, as many as there are."""
+OPTIONS = {"--help", "--version", "--out", "--replot", "--smoke"}
+
+
+def _split(arguments: list[str]) -> tuple[list[str], dict[str, str | None]]:
+    """The arguments of the command itself, and settings given as `--a.b.c value` or `--a.b.c=value`."""
+    plain: list[str] = []
+    overrides: dict[str, str | None] = {}
+    words = iter(arguments)
+    for word in words:
+        name, given, value = word.partition("=")
+        if name in OPTIONS or not re.fullmatch(r"--[A-Za-z_][\w.-]*", name):
+            plain.append(word)
+        else:
+            overrides[name[2:]] = value if given else next(words, None)
+    return plain, overrides
+
+
+def _complete(overrides: dict[str, str | None]) -> dict[str, str]:
     from pcnet.config import ConfigError
 
-    overrides: dict[str, str] = {}
-    words = iter(rest)
-    for word in words:
-        if not re.fullmatch(r"--[A-Za-z_][\w.-]*(=.*)?", word, re.DOTALL):
-            raise ConfigError(
-                f"{word!r} is not understood here; settings are given as --PATH VALUE (see pcnet compare --help)"
-            )
-        path, given, value = word[2:].partition("=")
-        if not given and (value := next(words, None)) is None:
+    for path, value in overrides.items():
+        if value is None:
             raise ConfigError(f"--{path} needs a value")
-        overrides[path] = value
     return overrides
 
 
@@ -170,7 +179,7 @@ def _folder_name(name: str, overrides: dict[str, str], short: bool) -> str:
     changes = [
         ".".join(key for key in path.split(".") if key not in quiet)
         + "="
-        + re.sub(r"[^\w.,+-]+", "_", value).strip("_")
+        + re.sub(r"[^\w.+-]+", "_", value).strip("_")
         for path, value in overrides.items()
     ]
     return "-".join([name, *(["smoke"] if short else []), *changes])

@@ -211,7 +211,7 @@ def resolve(settings: Settings) -> Settings:
     """
     _check_entries(settings)
     parser = _parser(Comparison)
-    return yaml.safe_load(parser.dump(_parsed(parser, settings, "")))
+    return yaml.safe_load(parser.dump(_parsed(parser, settings, ""), skip_unset=False))
 
 
 def build(settings: Settings, model: str | None = None) -> Comparison:

@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -19,6 +19,10 @@ from typing import Protocol
 from pcnet.config import Settings, build
 from pcnet.jobs import Job, bills, floor, plan
 from pcnet.records import RunFolder
+
+
+class RunFailed(RuntimeError):
+    """Some jobs of a run failed; the message names them and why."""
 
 
 class View(Protocol):
@@ -60,7 +64,7 @@ def run(settings: Settings, path: Path, view: View | None = None) -> RunRecord:
 
     Raises:
         ConfigError: the folder belongs to other settings or is in use.
-        RuntimeError: a job failed; everything finished before is kept.
+        RunFailed: some jobs failed; what the others found is kept, laid together and in the report.
     """
     from pcnet import report
 
@@ -71,14 +75,18 @@ def run(settings: Settings, path: Path, view: View | None = None) -> RunRecord:
         done = sum(folder.has(job.part) for job in (*jobs, *last))
         view.begin([*jobs, *last], done, floor(build(settings)))
         workers = settings["workers"] or os.cpu_count()
+        failures: list[str] = []
         for batch, side_by_side in ((jobs, workers), (last, 1)):
             todo = [job for job in batch if not folder.has(job.part)]
             if todo and settings["workers"] == 0:
                 _here(todo, folder, view)
             elif todo:
-                _Workers(min(side_by_side, len(todo)), folder, view).do(todo)
+                failures += _Workers(min(side_by_side, len(todo)), folder, view).do(todo)
         folder.write_tables()
-        return RunRecord(folder, report.write(path))
+        record = RunRecord(folder, report.write(path))
+        if failures:
+            raise RunFailed("; ".join(failures))
+        return record
 
 
 def _here(todo: list[Job], folder: RunFolder, view: View) -> None:
@@ -100,33 +108,39 @@ class _Workers:
         self.messages = context.Queue()
         self.pool = ProcessPoolExecutor(count, mp_context=context, initializer=_enter, initargs=(self.messages,))
 
-    def do(self, todo: list[Job]) -> None:
-        """Do all jobs; a failure or an interruption stops the others."""
+    def do(self, todo: list[Job]) -> list[str]:
+        """Do all jobs that can be done; says which failed. A failure stops only the jobs that need its part."""
         running: dict[Future, Job] = {}
-        waiting = list(todo)
+        waiting, failures = list(todo), []
         try:
-            while waiting or running:
+            while True:
                 while len(running) < self.count and (job := self._ready(waiting)):
                     waiting.remove(job)
                     running[self.pool.submit(_work, job)] = job
+                if not running:
+                    break
                 done, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
                 self._listen()
-                for future in done:
-                    self._finish(running.pop(future), future)
+                failures += [self._finish(running.pop(future), future) for future in done]
         except BaseException:
             self._stop()
             raise
         self.pool.shutdown()
+        return [failure for failure in failures if failure]
 
     def _ready(self, waiting: list[Job]) -> Job | None:
         return next((job for job in waiting if all(self.folder.has(part) for part in job.needs)), None)
 
-    def _finish(self, job: Job, future: Future) -> None:
+    def _finish(self, job: Job, future: Future) -> str:
+        """Take a job's end in; its failure as text, or nothing."""
         error = future.exception()
+        if isinstance(error, BrokenExecutor):
+            raise RunFailed(f"{job.part}: a worker process died") from error
         if error is not None:
-            raise RuntimeError(f"{job.part} failed: {type(error).__name__}: {error}") from error
+            return f"{job.part} failed: {type(error).__name__}: {error}"
         self.folder.write_tables()
         self.view.finished(job, self.folder)
+        return ""
 
     def _listen(self) -> None:
         while True:

@@ -60,6 +60,8 @@ class RunFolder:
         Raises:
             ConfigError: another process is writing here.
         """
+        if self.path.exists() and not self.path.is_dir():
+            raise ConfigError(f"{self.path} is a file, not a folder")
         self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path / ".lock", timeout=0)
         try:

@@ -69,7 +69,7 @@ def small_network():
         ).double()
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
-            for name, parameter in network.named_parameters():
+            for parameter in network.parameters():
                 if parameter.requires_grad:
                     scale = gain / parameter.shape[1] ** 0.5 if parameter.ndim == 2 else 0.3
                     parameter.copy_(scale * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))

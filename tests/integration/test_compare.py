@@ -134,7 +134,6 @@ REFUSED = {
     "a model without training": (["--models.extra", "{class_path: pcnet.GRU, init_args: {vocab_size: 3}}"], "extra"),
     "a setting that is not there": (["--nonsense", "1"], "nonsense"),
     "a setting without a value": (["--seeds"], "--seeds needs a value"),
-    "a stray word": (["--seeds", "[0]", "stray"], "stray"),
 }
 
 
@@ -147,6 +146,24 @@ def test_bad_calls_get_one_line_and_exit_code_2(
     assert named in message
     assert len(message.splitlines()) == 1
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("arguments", [["compare", "mess3", "stray"], ["compare", "-q"], ["compare", "--out"], ["train"]])
+def test_calls_that_make_no_sense_get_the_usage_and_exit_code_2(arguments: list[str], capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main(arguments)
+    assert end.value.code == 2
+    assert "usage: pcnet" in capsys.readouterr().err
+
+
+def test_a_setting_may_stand_before_the_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = []
+    monkeypatch.setattr("pcnet.experiment.run", lambda settings, out, view: ran.append((settings["seeds"], out.name)))
+    monkeypatch.setattr("pcnet.report.summary", lambda folder: pd.DataFrame())
+    monkeypatch.setattr("pcnet.report.render_summary", lambda frame: "")
+    assert cli.main(["compare", "--seeds", "[3]"]) == 0
+    assert cli.main(["compare", "--seeds=[4]", "rrxor", "--out", str(tmp_path / "here")]) == 0
+    assert ran == [([3], "mess3-seeds=3"), ([4], "here")]
 
 
 def test_a_missing_configuration_is_named_with_those_that_there_are(capsys: pytest.CaptureFixture) -> None:
@@ -172,7 +189,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, capsys: pytest
 
 
 def test_the_default_folder_says_what_was_overridden() -> None:
-    overrides = cli._overrides(["--models.temporal_pc.init_args.width", "32", "--seeds=[0, 1]"])
+    _, overrides = cli._split(["--models.temporal_pc.init_args.width", "32", "--seeds=[0, 1]"])
     assert cli._folder_name("mess3", overrides, short=False) == "mess3-temporal_pc.width=32-seeds=0_1"
 
 
@@ -207,6 +224,14 @@ def test_the_commands_in_the_readme_run_shortened(tmp_path: Path, monkeypatch: p
         if "--replot" not in words:
             assert cli.main([*words, "--smoke"]) == 0, command
     assert len(ran) >= 2
+
+
+def test_the_python_in_the_readme_runs(capsys: pytest.CaptureFixture) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), {})
+    assert "[64, 10, 4, 64]" in capsys.readouterr().out
 
 
 def test_help_is_quick_and_says_what_there_is() -> None:

@@ -15,7 +15,7 @@ from pcnet.config import Training
 from pcnet.data import SequenceData, SequenceStream
 from pcnet.data.sequences import optimal_loss, stream_seed
 from pcnet.inference import Euler, Inference
-from pcnet.learning import Backprop, Implicit, LearningRule, Local, Nudged
+from pcnet.learning import Backprop, Implicit, LearningRule, Local, Nudged, Unrolled
 from pcnet.networks import TemporalPC
 from pcnet.predictor import Predictor
 from pcnet.processes import mess3, myopic_entropies, rrxor
@@ -233,6 +233,12 @@ def test_inference_diagnostics_are_logged(tmp_path: Path) -> None:
         "unconverged": 1.0,
     }
     assert sum(len(module._forward_hooks) for module in network.modules()) == 0
+
+
+def test_inference_diagnostics_have_nothing_to_say_of_a_rule_without_a_solve(tmp_path: Path) -> None:
+    """`Unrolled` takes its fixed steps by itself: training goes on, and nothing is logged about convergence."""
+    _, curve = run(temporal_pc(), Unrolled(steps=2), tmp_path, 4, InferenceDiagnostics(every=2))
+    assert curve[-1].step == 4
 
 
 def test_inference_diagnostics_unhook_after_an_exception(tmp_path: Path) -> None:

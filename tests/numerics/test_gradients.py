@@ -1,5 +1,7 @@
 """Gradients of the learning rules against long unrolling, finite differences, dense linear algebra and explicit sums."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -168,39 +170,47 @@ def test_for_one_transition_nudging_and_implicit_agree(small_network) -> None:
 # --- Local ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("on_expectation", [True, False], ids=["readout on expectation", "readout at equilibrium"])
 @LEVELS
-def test_local_is_the_explicit_outer_products(small_network, levels: int) -> None:
+def test_local_is_the_explicit_outer_products(small_network, levels: int, on_expectation: bool) -> None:
     """Weighted error times presynaptic activity, averaged over tokens, in plain numpy; a gradient has the opposite sign."""
     network = small_network(levels)
     trajectory = network.infer(TOKENS[:, :-1], TIGHT)
     weight = {name: parameter.detach().numpy() for name, parameter in network.named_parameters()}
-    found = gradients(Local(), network)
+    found = gradients(Local(readout_on_expectation=on_expectation), network)
     expected = {name: np.zeros(parameter.shape) for name, parameter in found.items()}
     count = len(TOKENS) * (TOKENS.shape[1] - 1)
-    for row in range(len(TOKENS)):
-        before = [np.zeros(3) for _ in range(levels)]
-        for t in range(TOKENS.shape[1] - 1):
-            values = [group[row, t].numpy() for group in trajectory.values]
-            logits = weight["layers.0.readout.weight"] @ np.tanh(values[0]) + weight["layers.0.readout.bias"]
-            surprise = np.eye(3)[TOKENS[row, t]] - np.exp(logits) / np.exp(logits).sum()
-            expected["layers.0.readout.weight"] -= np.outer(surprise, np.tanh(values[0])) / count
-            expected["layers.0.readout.bias"] -= surprise / count
-            for level in range(levels):
-                site = f"layers.{level + 1}"
-                prediction = (
-                    weight[f"{site}.recurrent.weight"] @ np.tanh(before[level]) + weight[f"{site}.recurrent.bias"]
-                )
-                if level + 1 < levels:
-                    prediction = prediction + weight[f"{site}.above.weight"] @ np.tanh(values[level + 1])
-                error = values[level] - prediction
-                precision = np.exp(weight[f"{site}.energy.log_precision"])
-                weighted = precision * error
-                expected[f"{site}.recurrent.weight"] -= np.outer(weighted, np.tanh(before[level])) / count
-                expected[f"{site}.recurrent.bias"] -= weighted / count
-                if level + 1 < levels:
-                    expected[f"{site}.above.weight"] -= np.outer(weighted, np.tanh(values[level + 1])) / count
-                expected[f"{site}.energy.log_precision"] += (0.5 * precision * error**2 - 0.5) / count
-            before = values
+
+    def predictions(past: list[np.ndarray], values: list[np.ndarray] | None) -> list[np.ndarray]:
+        """Of every level, from given values above, or from the prediction above where none are given."""
+        result: list[np.ndarray] = []
+        for level in reversed(range(levels)):
+            site = f"layers.{level + 1}"
+            own = weight[f"{site}.recurrent.weight"] @ np.tanh(past[level]) + weight[f"{site}.recurrent.bias"]
+            if level + 1 < levels:
+                above = result[0] if values is None else values[level + 1]
+                own = own + weight[f"{site}.above.weight"] @ np.tanh(above)
+            result.insert(0, own)
+        return result
+
+    for row, t in itertools.product(range(len(TOKENS)), range(TOKENS.shape[1] - 1)):
+        values, past = ([group[row, t].numpy() for group in state] for state in (trajectory.values, trajectory.past))
+        seen_by_readout = predictions(values, None)[0] if on_expectation else values[0]
+        outcome = TOKENS[row, t + 1] if on_expectation else TOKENS[row, t]
+        logits = weight["layers.0.readout.weight"] @ np.tanh(seen_by_readout) + weight["layers.0.readout.bias"]
+        surprise = np.eye(3)[outcome] - np.exp(logits) / np.exp(logits).sum()
+        expected["layers.0.readout.weight"] -= np.outer(surprise, np.tanh(seen_by_readout)) / count
+        expected["layers.0.readout.bias"] -= surprise / count
+        for level, prediction in enumerate(predictions(past, values)):
+            site = f"layers.{level + 1}"
+            error = values[level] - prediction
+            precision = np.exp(weight[f"{site}.energy.log_precision"])
+            weighted = precision * error
+            expected[f"{site}.recurrent.weight"] -= np.outer(weighted, np.tanh(past[level])) / count
+            expected[f"{site}.recurrent.bias"] -= weighted / count
+            if level + 1 < levels:
+                expected[f"{site}.above.weight"] -= np.outer(weighted, np.tanh(values[level + 1])) / count
+            expected[f"{site}.energy.log_precision"] += (0.5 * precision * error**2 - 0.5) / count
     assert set(found) == set(expected)
     for name in expected:
         np.testing.assert_allclose(found[name].numpy(), expected[name], atol=1e-10, err_msg=name)
@@ -213,17 +223,17 @@ def test_local_is_not_the_gradient_of_the_next_token_loss(small_network) -> None
 
 def test_local_sees_nothing_of_what_comes_later(small_network) -> None:
     """The update of a sequence is the sum over its tokens of updates that know only the tokens before."""
-    network = small_network(2)
-    whole = gradients(Local(), network)
+    network, rule = small_network(2), Local(readout_on_expectation=False)
+    whole = gradients(rule, network)
     changed = TOKENS.clone()
     changed[:, -1] = (changed[:, -1] + 1) % 3  # is predicted but not inferred: no energy holds it
-    assert relative_difference(gradients(Local(), network, changed), whole) < 1e-13
-    prefix = gradients(Local(), network, TOKENS[:, :3])
+    assert relative_difference(gradients(rule, network, changed), whole) < 1e-13
+    prefix = gradients(rule, network, TOKENS[:, :3])
     changed = TOKENS.clone()
     changed[:, 2] = (changed[:, 2] + 1) % 3
     last = [
         {name: 3 * full[name] - 2 * prefix[name] for name in full}
-        for full in (whole, gradients(Local(), network, changed))
+        for full in (whole, gradients(rule, network, changed))
     ]
     assert relative_difference(*last) > 0.1, "the third token's own update must differ"
     problem = network.problem(

@@ -120,9 +120,11 @@ def test_hessian_product_is_the_hessian_by_autograd(token_case, levels: int) -> 
     product = flat(case.problem.hessian_product(case.problem.at(case.values), case.direction))
     for row in range(4):
         problem, values = single_row(case, row)
-        hessian = torch.autograd.functional.hessian(
-            lambda x: problem.at(split(x, values)).energy[0], flat(values)[0][None]
-        )  # noqa: B023
+
+        def energy(x: Tensor) -> Tensor:
+            return problem.at(split(x, values)).energy[0]  # noqa: B023
+
+        hessian = torch.autograd.functional.hessian(energy, flat(values))
         expected = hessian[0, :, 0] @ flat(case.direction)[row]
         torch.testing.assert_close(product[row], expected, rtol=0, atol=1e-12)
 
@@ -236,6 +238,31 @@ def test_nudged_problem_is_the_same_in_errors(token_case, levels: int) -> None:
         lambda *e: problem.at_errors(e).values, problem.errors(case.values), case.direction
     )[1]
     torch.testing.assert_close(problem.push_forward(from_values, case.direction), moved, rtol=0, atol=1e-12)
+
+
+@LEVELS
+def test_nudged_metric_adds_the_curvature_of_positive_nudges(token_case, levels: int) -> None:
+    """P + max(beta, 0) K^T Lam K, with K the Jacobian of the forecast's logits in errors, built densely."""
+    case = token_case(levels)
+    problem = NudgedProblem(case.problem, case.next_tokens, NUDGE)
+    metric, free_metric = (p.gauss_newton(p.at(case.values)) for p in (problem, case.problem))
+    solved = flat(metric.solve(case.direction))
+    size = solved.shape[-1]
+    columns = [free_metric.solve(split(unit.expand(4, size), case.values)) for unit in torch.eye(size).double()]
+    free_inverse = torch.stack([flat(column) for column in columns], -1)
+    for row in range(4):
+        own, values = single_row(case, row)
+
+        def forecast(errors: Tensor) -> Tensor:
+            weights = case.weights
+            return weights.logits(weights.settle(weights.bases(own.at_errors(split(errors, values)).values)))[0]  # noqa: B023
+
+        jacobian = torch.autograd.functional.jacobian(forecast, flat(own.errors(values)))[:, 0]
+        law = torch.from_numpy(np.exp(forecast_by_formula(case.weights, rows(case.values)[row])))
+        curvature = torch.diag(law) - torch.outer(law, law)
+        dense = torch.linalg.inv(free_inverse[row]) + NUDGE[row].clamp(min=0) * jacobian.T @ curvature @ jacobian
+        expected = torch.linalg.solve(dense, flat(case.direction)[row])
+        torch.testing.assert_close(solved[row], expected, rtol=1e-9, atol=1e-10)
 
 
 def test_a_row_of_a_token_energy_depends_on_no_other(token_case) -> None:

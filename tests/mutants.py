@@ -1,0 +1,465 @@
+"""Seeded one-line defects that the tests must catch: `python tests/mutants.py [name ...]`, or `pytest -m slow`.
+
+Each mutant changes one place of a copy of the package and runs, against that copy, the test file that should notice. A test
+suite that lets one live says nothing about the mistake it stands for. The copy as it is must pass the same files, and a
+mutant whose line is no longer there is an error: mend it together with the line.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parent
+PACKAGE = TESTS.parent / "pcnet"
+PASSED, FAILED = 0, 1
+TIME_LIMIT = 300
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A defect.
+
+    Args:
+        name: what went wrong.
+        file: in the package.
+        line: what stands there once.
+        defect: what stands there instead.
+        test: the file that should notice, or one test in it.
+    """
+
+    name: str
+    file: str
+    line: str
+    defect: str
+    test: str
+
+    def check(self) -> None:
+        """Raise unless the line is there once and the test exists."""
+        count = (PACKAGE / self.file).read_text().count(self.line)
+        if count != 1:
+            raise LookupError(f"{self.name}: {self.line!r} is found {count} times in {self.file}")
+        path, _, function = self.test.partition("::")
+        if f"def {function}" not in (TESTS / path).read_text():
+            raise LookupError(f"{self.name}: there is no {self.test}")
+
+    def apply(self, package: Path) -> None:
+        """Put the defect into a copy of the package."""
+        target = package / self.file
+        target.write_text(target.read_text().replace(self.line, self.defect))
+
+
+TOKEN, TEMPORAL, SOLVE = "networks/token_problem.py", "networks/temporal.py", "inference/solve.py"
+ENERGY_TESTS, SOLVE_TESTS = "numerics/test_token_energy.py", "numerics/test_solve.py"
+GRADIENT_TESTS, CAPTURE_TESTS = "numerics/test_gradients.py", "integration/test_capture.py"
+BELIEF_TESTS, PROCESS_TESTS = "numerics/test_process_beliefs.py", "numerics/test_processes.py"
+TRAINING_TESTS, PREDICTOR_TESTS = "integration/test_training.py", "contracts/test_predictors.py"
+
+MUTANTS = [
+    # processes
+    Mutant(
+        "belief not normalised",
+        "processes/hmm.py",
+        "return joint / probabilities.unsqueeze(1), probabilities",
+        "return joint, probabilities",
+        BELIEF_TESTS,
+    ),
+    Mutant(
+        "emission by arrival instead of departure",
+        "processes/hmm.py",
+        "return self.transition_matrices.sum(2).T.contiguous()",
+        "return self.transition_matrices.sum(1).T.contiguous()",
+        BELIEF_TESTS,
+    ),
+    Mutant(
+        "belief off by one token",
+        "processes/beliefs.py",
+        "_batch_first(beliefs[1:]), probabilities",
+        "_batch_first(beliefs[:-1]), probabilities",
+        BELIEF_TESTS,
+    ),
+    Mutant(
+        "stationary law of the reversed chain",
+        "processes/hmm.py",
+        "law[k] = law[:k] @ routed[:k, k]",
+        "law[k] = law[:k] @ routed[k, :k]",
+        PROCESS_TESTS,
+    ),
+    Mutant(
+        "first token drawn with the start's number",
+        "processes/hmm.py",
+        "draw(states, uniforms[t + 1])",
+        "draw(states, uniforms[t])",
+        PROCESS_TESTS,
+    ),
+    Mutant(
+        "word without its parent's probability",
+        "processes/words.py",
+        "probabilities=level.probabilities[parents] * probabilities",
+        "probabilities=probabilities",
+        BELIEF_TESTS,
+    ),
+    Mutant(
+        "entropies in bits",
+        "processes/information.py",
+        "return torch.special.entr(laws).sum(1)",
+        "return torch.special.entr(laws).sum(1) / 0.6931471805599453",
+        "numerics/test_process_information.py",
+    ),
+    Mutant(
+        "constrained belief without its past",
+        "processes/beliefs.py",
+        "shifts = carried[level.parents] + single",
+        "shifts = single",
+        BELIEF_TESTS,
+    ),
+    # energies of one token
+    Mutant("missing 1/2", TOKEN, "energy = 0.5 * mismatch", "energy = mismatch", ENERGY_TESTS),
+    Mutant("dropped log-determinant", TOKEN, "surprise + self.log_normaliser", "surprise", ENERGY_TESTS),
+    Mutant(
+        "dropped log-determinant of a module",
+        "energies.py",
+        "* error * error).sum(-1) + self.log_normaliser",
+        "* error * error).sum(-1)",
+        ENERGY_TESTS,
+    ),
+    Mutant("sign of the signal", TOKEN, "addcmul(xi, D, s, value=-1)", "addcmul(xi, D, s, value=1)", ENERGY_TESTS),
+    Mutant("tanh without its 2", TOKEN, "torch.sigmoid(x + x)", "torch.sigmoid(x)", ENERGY_TESTS),
+    Mutant("curvature without its 2", TOKEN, "D * (2 * a * s * x - ds)", "D * (a * s * x - ds)", ENERGY_TESTS),
+    Mutant(
+        "softmax curvature not centred",
+        TOKEN,
+        "point.law * (first - (point.law * first).sum(-1, keepdim=True))",
+        "point.law * first",
+        ENERGY_TESTS,
+    ),
+    Mutant("wrong transposition going up", TOKEN, "tuple(xi @ W for xi, W", "tuple(xi @ W.T for xi, W", ENERGY_TESTS),
+    Mutant(
+        "errors not pulled through the slope",
+        TOKEN,
+        "(group, D, pulled[-1] @ W)",
+        "(group, D * 0 + 1, pulled[-1] @ W)",
+        ENERGY_TESTS,
+    ),
+    Mutant(
+        "metric without its floor",
+        TOKEN,
+        "torch.maximum(2 * a * D * s, -0.5 * precision)",
+        "2 * a * D * s",
+        ENERGY_TESTS,
+    ),
+    Mutant(
+        "unweighted error sent to the past",
+        TOKEN,
+        "            precision * c\n",
+        "            c\n",
+        ENERGY_TESTS,
+    ),
+    Mutant(
+        "nudged away",
+        TOKEN,
+        "strength * (log_law.exp() - self.outcome)",
+        "strength * (self.outcome - log_law.exp())",
+        ENERGY_TESTS,
+    ),
+    # inference
+    Mutant(
+        "one group converged is enough",
+        SOLVE,
+        "(residual <= bound).all(-1)",
+        "(residual <= bound).any(-1)",
+        SOLVE_TESTS,
+    ),
+    Mutant("norm instead of rms", SOLVE, " / group.shape[-1] ** 0.5", "", SOLVE_TESTS),
+    Mutant("finished rows not frozen", SOLVE, "torch.addcmul(group, step, moving)", "group + step", SOLVE_TESTS),
+    Mutant("steps counted for finished rows", SOLVE, "steps += active", "steps += 1", SOLVE_TESTS),
+    Mutant(
+        "diverged rows unnamed",
+        SOLVE,
+        ".masked_fill_(~residual.isfinite().all(-1), Status.DIVERGED.value)",
+        "",
+        SOLVE_TESTS,
+    ),
+    Mutant("one finished row ends it for all", SOLVE, "not active.any()", "not active.all()", SOLVE_TESTS),
+    Mutant(
+        "momentum forgets", "inference/gradient.py", "return velocity, velocity", "return velocity, carry", SOLVE_TESTS
+    ),
+    Mutant(
+        "going back the whole step again",
+        "inference/error_coordinates.py",
+        "(self.shrink - 1) * old",
+        "self.shrink * old",
+        SOLVE_TESTS,
+    ),
+    Mutant(
+        "conjugate gradients that are not conjugate",
+        "inference/linear.py",
+        "torch.where(active, decrement / previous, 0.0)",
+        "torch.where(active, 0.0 * previous, 0.0)",
+        SOLVE_TESTS,
+    ),
+    # networks
+    Mutant(
+        "past off by one token",
+        TEMPORAL,
+        "(0, 0, 1, 0))[:, :-1]",
+        "(0, 0, 0, 0))",
+        f"{PREDICTOR_TESTS}::test_a_temporal_network_forecasts_from_the_equilibria_of_the_tokens_before",
+    ),
+    Mutant(
+        "forecast read from the token's own values",
+        TEMPORAL,
+        "return weights.logits(weights.settle(weights.bases(values)))",
+        "return weights.logits(values)",
+        f"{PREDICTOR_TESTS}::test_the_forecast_of_a_temporal_network_is_the_law_at_zero_error",
+    ),
+    Mutant(
+        "prediction with the wrong sign of the error",
+        TEMPORAL,
+        "point.values[index] - point.errors",
+        "point.values[index] + point.errors",
+        f"{CAPTURE_TESTS}::test_sites_of_a_temporal_network_are_what_they_are_called",
+    ),
+    Mutant(
+        "causal mask one token late",
+        "baselines/transformer.py",
+        ".tril(past)",
+        ".tril(past + 1)",
+        f"{PREDICTOR_TESTS}::test_a_later_token_changes_no_earlier_logits",
+    ),
+    Mutant(
+        "missing causal mask",
+        "baselines/transformer.py",
+        "attn_mask=mask",
+        "attn_mask=None",
+        f"{PREDICTOR_TESTS}::test_a_later_token_changes_no_earlier_logits",
+    ),
+    Mutant(
+        "positions that start anew at every step",
+        "baselines/transformer.py",
+        "self.positions.weight[past : past + tokens.shape[1]]",
+        "self.positions.weight[: tokens.shape[1]]",
+        f"{PREDICTOR_TESTS}::test_step_by_step_equals_forward",
+    ),
+    Mutant(
+        "every layer with the first one's memory",
+        "baselines/recurrent.py",
+        "memory[self.parts * index : self.parts * (index + 1)]",
+        "memory[: self.parts]",
+        f"{PREDICTOR_TESTS}::test_step_by_step_equals_forward",
+    ),
+    Mutant(
+        "hooks left behind",
+        "capture.py",
+        "            stack.callback(handle.remove)\n",
+        "",
+        f"{CAPTURE_TESTS}::test_what_is_seen_holds_no_graph_and_nothing_stays_behind",
+    ),
+    # learning
+    Mutant(
+        "sign of the constraint",
+        "learning.py",
+        "_valued(loss, loss - constraint)",
+        "_valued(loss, loss + constraint)",
+        f"{GRADIENT_TESTS}::test_implicit_is_long_unrolling",
+    ),
+    Mutant(
+        "no gradient through time",
+        "learning.py",
+        "v + D * (back @ R)",
+        "v + 0 * D * (back @ R)",
+        f"{GRADIENT_TESTS}::test_implicit_is_long_unrolling",
+    ),
+    Mutant(
+        "wrong transposition through time",
+        "learning.py",
+        "v + D * (back @ R)",
+        "v + D * (back @ R.T)",
+        f"{GRADIENT_TESTS}::test_implicit_is_long_unrolling",
+    ),
+    Mutant(
+        "nudge counted once",
+        "learning.py",
+        "(2 * self.beta * len(pull))",
+        "(self.beta * len(pull))",
+        f"{GRADIENT_TESTS}::test_nudging_gives_the_gradient_within_the_token_as_beta_squared",
+    ),
+    Mutant(
+        "local energy summed over tokens",
+        "learning.py",
+        "level.energy(error).mean() for",
+        "level.energy(error).sum() for",
+        f"{GRADIENT_TESTS}::test_local_is_the_explicit_outer_products",
+    ),
+    Mutant(
+        "learning through the expectation",
+        "learning.py",
+        "        with torch.no_grad():\n            expected =",
+        "        if True:\n            expected =",
+        f"{GRADIENT_TESTS}::test_local_is_the_explicit_outer_products",
+    ),
+    # data and training
+    Mutant(
+        "every batch the same",
+        "data/sequences.py",
+        "stream_seed(self.seed, index))",
+        "stream_seed(self.seed, 0))",
+        f"{TRAINING_TESTS}::test_a_batch_depends_on_seed_and_number_only",
+    ),
+    Mutant(
+        "floor that has seen the token",
+        "data/sequences.py",
+        "filter_beliefs(process, tokens).predicted)",
+        "filter_beliefs(process, tokens).filtered)",
+        f"{TRAINING_TESTS}::test_optimal_loss_is_the_mean_surprise_over_all_hidden_paths",
+    ),
+    Mutant(
+        "resumed at the first batch",
+        "data/sequences.py",
+        "lambda: self.trainer.global_step)",
+        "lambda: 0)",
+        f"{TRAINING_TESTS}::test_resumed_is_uninterrupted_bit_for_bit",
+    ),
+    Mutant(
+        "half a point of the curve lost",
+        "training/callbacks.py",
+        'self._sums = state_dict["sums"]',
+        "pass",
+        f"{TRAINING_TESTS}::test_resumed_is_uninterrupted_bit_for_bit",
+    ),
+    Mutant(
+        "checkpoint written in place",
+        "training/checkpoint.py",
+        'path.with_name(f".{path.name}.{os.getpid()}")',
+        "path",
+        f"{TRAINING_TESTS}::test_a_write_that_breaks_off_leaves_the_old_checkpoint",
+    ),
+    Mutant(
+        "checkpoint that may run code",
+        "training/checkpoint.py",
+        "torch.load(path, map_location=map_location, weights_only=True)",
+        "torch.load(path, map_location=map_location, weights_only=False)",
+        f"{TRAINING_TESTS}::test_a_checkpoint_that_would_run_code_is_refused",
+    ),
+    # probing
+    Mutant(
+        "judged fold in the training set",
+        "probing/ridge.py",
+        "ridge_path(_without(always, folds, one, other), alphas, offset)",
+        "ridge_path(_without(always, folds, one), alphas, offset)",
+        "numerics/test_probe_protocol.py",
+    ),
+    Mutant(
+        "held-out fold in the training set",
+        "probing/ridge.py",
+        "_refit(_without(always, folds, held), errors[held], alphas",
+        "_refit(_without(always, folds), errors[held], alphas",
+        "numerics/test_probe_protocol.py",
+    ),
+    Mutant(
+        "shuffled across lengths",
+        "probing/controls.py",
+        "rows = np.flatnonzero(lengths == length)",
+        "rows = np.flatnonzero(lengths > 0)",
+        "numerics/test_probe_controls.py::test_each_permutation_scores_as_if_it_were_alone",
+    ),
+    Mutant(
+        "scores not weighted by probability",
+        "probing/dataset.py",
+        '"probability": probability_weights(self.lengths, self.probabilities)',
+        '"probability": equal_weights(self.lengths)',
+        "numerics/test_probe_protocol.py",
+    ),
+    Mutant(
+        "slopes not scaled back",
+        "probing/ridge.py",
+        "coef = inverse[:, None] * (vectors @ shrunk)",
+        "coef = vectors @ shrunk",
+        "numerics/test_probe_ridge.py",
+    ),
+    Mutant(
+        "features not centred",
+        "probing/ridge.py",
+        "gram = rows.xx / rows.weight - np.outer(mean_x, mean_x)",
+        "gram = rows.xx / rows.weight",
+        "numerics/test_probe_ridge.py",
+    ),
+]
+
+
+@contextmanager
+def copied_package():
+    """A folder that holds a copy of the package and nothing else."""
+    with tempfile.TemporaryDirectory(prefix="pcnet-mutant-") as folder:
+        shutil.copytree(PACKAGE, Path(folder) / "pcnet", ignore=shutil.ignore_patterns("__pycache__"))
+        yield Path(folder)
+
+
+def run_tests(folder: Path, tests: list[str]) -> tuple[int, str]:
+    """Exit status and output of pytest against the package in a folder."""
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header", "--tb=line"]
+    environment = os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+    try:
+        done = subprocess.run(
+            [*command, *(str(TESTS / test) for test in tests)],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=TIME_LIMIT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return FAILED, f"nothing after {TIME_LIMIT} s"
+    return done.returncode, done.stdout + done.stderr
+
+
+def is_caught(mutant: Mutant) -> bool:
+    """Whether the tests fail on this defect.
+
+    Raises:
+        RuntimeError: they could not be run at all, so that nothing is known.
+    """
+    with copied_package() as folder:
+        mutant.apply(folder / "pcnet")
+        status, output = run_tests(folder, [mutant.test])
+    if status not in (PASSED, FAILED):
+        raise RuntimeError(f"{mutant.name}: pytest ended with status {status}\n{output}")
+    return status == FAILED
+
+
+def check_health(mutants: list[Mutant]) -> None:
+    """Raise unless all tests named pass on the package as it is: a test that always fails catches nothing."""
+    with copied_package() as folder:
+        status, output = run_tests(folder, sorted({mutant.test for mutant in mutants}))
+    if status != PASSED:
+        raise RuntimeError(f"the tests fail without any defect\n{output}")
+
+
+def survivors(mutants: list[Mutant], workers: int = 2) -> list[str]:
+    """Names of the mutants that no test notices."""
+    for mutant in mutants:
+        mutant.check()
+    with ThreadPoolExecutor(workers) as pool:
+        health = pool.submit(check_health, mutants)
+        caught = [pool.submit(is_caught, mutant) for mutant in mutants]
+        try:
+            health.result()
+            return [mutant.name for mutant, seen in zip(mutants, caught, strict=True) if not seen.result()]
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+if __name__ == "__main__":
+    wanted = sys.argv[1:]
+    chosen = [mutant for mutant in MUTANTS if not wanted or mutant.name in wanted]
+    start = time.monotonic()
+    alive = survivors(chosen)
+    print(f"{len(chosen) - len(alive)} of {len(chosen)} mutants caught in {time.monotonic() - start:.0f} s")
+    sys.exit("\n".join(f"survives: {name}" for name in alive) or None)
