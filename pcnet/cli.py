@@ -177,9 +177,7 @@ def _complete(overrides: dict[str, str | None]) -> dict[str, str]:
 def _folder_name(name: str, overrides: dict[str, str], short: bool) -> str:
     quiet = {"models", "training", "init_args"}
     changes = [
-        ".".join(key for key in path.split(".") if key not in quiet)
-        + "="
-        + re.sub(r"[^\w.+-]+", "_", value).strip("_")
+        ".".join(key for key in path.split(".") if key not in quiet) + "=" + re.sub(r"[^\w.+-]+", "_", value).strip("_")
         for path, value in overrides.items()
     ]
     return "-".join([name, *(["smoke"] if short else []), *changes])

@@ -37,6 +37,10 @@ ONE_DEAL = Protocol(fold_seeds=(0,))
 """The default protocol with one fold seed, where scores are compared with each other and not with a bar."""
 
 
+BESIDE_LAW = "next_token+site"
+"""Name of the score that the exact next-token law and a model's site reach together; beside the law's own, a gain."""
+
+
 @dataclass(frozen=True, eq=False)
 class Examination:
     """A process and all its words up to the context, as every model is examined on them."""
@@ -194,7 +198,9 @@ def _model_controls(
 ) -> pd.DataFrame:
     subject = Subject(exam.process, exam.words, exam.words.filtered, features, logits)
     controls = [ModelSoftmax(), RandomSubspace(), ShuffledBeliefs(permutations)]
-    return pd.concat([_controlled(control, subject, protocol) for control in controls], ignore_index=True)
+    joined = torch.cat([exam.words.next_token_laws.to(features.dtype), features], dim=-1)
+    together = exam.probe(joined, exam.words.filtered, protocol, (True,)).assign(control=BESIDE_LAW)
+    return pd.concat([*(_controlled(control, subject, protocol) for control in controls), together], ignore_index=True)
 
 
 def _controlled(control: Control, subject: Subject, protocol: Protocol) -> pd.DataFrame:

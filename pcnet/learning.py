@@ -17,11 +17,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from pcnet.inference import Euler, Inference, Solver, conjugate_gradients, unroll
+from pcnet.inference import Euler, Inference, Solution, Solver, Status, conjugate_gradients, unroll
 from pcnet.inference.equilibrium import zeros_like
 from pcnet.networks.temporal import TemporalPC, TokenClamp, Trajectory
 from pcnet.networks.token_problem import NudgedProblem, TokenProblem
-from pcnet.predictor import Predictor
+from pcnet.predictor import Predictor, check_sizes
 from pcnet.typing import State
 
 
@@ -66,6 +66,11 @@ class Implicit(LearningRule):
     rtol: float = 1e-3
     max_steps: int = 50
     inference: Inference | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rtol < 1:
+            raise ValueError(f"rtol must be in [0, 1), got {self.rtol}")
+        check_sizes(max_steps=self.max_steps)
 
     def loss(self, predictor: TemporalPC, tokens: Int[Tensor, "B L"]) -> Float[Tensor, ""]:
         _check_kind(self, isinstance(predictor, TemporalPC), predictor)
@@ -121,6 +126,10 @@ class Unrolled(LearningRule):
 
     steps: int = 8
     solver: Solver = field(default_factory=Euler)
+
+    def __post_init__(self) -> None:
+        if self.steps < 0:
+            raise ValueError(f"steps must be at least 0, got {self.steps}")
 
     def loss(self, predictor: TemporalPC, tokens: Int[Tensor, "B L"]) -> Float[Tensor, ""]:
         _check_kind(self, isinstance(predictor, TemporalPC), predictor)
@@ -189,27 +198,34 @@ class Nudged(LearningRule):
     inference: Inference | None = None
 
     def __post_init__(self) -> None:
-        if not self.beta > 0:
-            raise ValueError(f"beta must be > 0, got {self.beta}")
+        if not 0 < self.beta < float("inf"):
+            raise ValueError(f"beta must be a finite number > 0, got {self.beta}")
 
     def loss(self, predictor: TemporalPC, tokens: Int[Tensor, "B L"]) -> Float[Tensor, ""]:
         _check_kind(self, isinstance(predictor, TemporalPC), predictor)
         tokens, trajectory = _infer(predictor, tokens, self.inference)
-        free = _rows(trajectory.values)
-        both = tuple(group.repeat(2, 1) for group in free)
-        nudge = self.beta * torch.cat([torch.ones(len(free[0])), -torch.ones(len(free[0]))]).to(free[0])
         with torch.no_grad():
             loss = next_token_loss(predictor.forecast(trajectory.values), tokens[:, 1:])
-            problem = self._problem(predictor, tokens, trajectory, nudge)
-            nudged = self.nudged.run(problem, both)
-        pull, push = self._problem(predictor, tokens, trajectory, nudge).at(nudged.values).energy.chunk(2)
-        difference = (pull - push)[torch.isfinite(pull - push)]  # a row that diverged either way has none
-        return _valued(loss, difference.sum() / (2 * self.beta * len(pull)))
+        free, past = _rows(trajectory.values), _rows(trajectory.past)
+        now, later = tokens[:, :-1].flatten(), tokens[:, 1:].flatten()
+        nudge = torch.full_like(free[0][:, 0], self.beta)
+        pulled, pushed = (self._relaxed(predictor, now, past, later, sign * nudge, free) for sign in (1, -1))
+        good = ((pulled.status != Status.DIVERGED) & (pushed.status != Status.DIVERGED)).nonzero().squeeze(-1)
+        clamp = TokenClamp(now[good], tuple(group[good] for group in past))
+        energies = [
+            NudgedProblem(predictor.problem(clamp), later[good], sign * nudge[good])
+            .at(tuple(group[good] for group in solution.values))
+            .energy.sum()
+            for sign, solution in ((1, pulled), (-1, pushed))
+        ]
+        return _valued(loss, (energies[0] - energies[1]) / (2 * self.beta * len(now)))
 
-    def _problem(self, network: TemporalPC, tokens: Tensor, trajectory: Trajectory, nudge: Tensor) -> NudgedProblem:
-        past = tuple(group.repeat(2, 1) for group in _rows(trajectory.past))
-        now, later = (half.flatten().repeat(2) for half in (tokens[:, :-1], tokens[:, 1:]))
-        return NudgedProblem(network.problem(TokenClamp(now, past)), later, nudge)
+    @torch.no_grad()
+    def _relaxed(
+        self, network: TemporalPC, now: Tensor, past: State, later: Tensor, nudge: Tensor, free: State
+    ) -> Solution:
+        """The equilibria of all tokens under a nudge, from the free ones."""
+        return self.nudged.run(NudgedProblem(network.problem(TokenClamp(now, past)), later, nudge), free)
 
 
 def next_token_loss(logits: Float[Tensor, "B L V"], targets: Int[Tensor, "B L"]) -> Float[Tensor, ""]:
@@ -225,13 +241,12 @@ def _valued(value: Tensor, gradient_of: Tensor) -> Tensor:
 def _infer(network: TemporalPC, tokens: Tensor, inference: Inference | None) -> tuple[Tensor, Trajectory]:
     """Equilibria of all tokens but the last; sequences in which inference diverged are left out of the update."""
     trajectory = network.infer(tokens[:, :-1], inference)
-    finite = trajectory.finite
-    if finite.all():
+    good = (trajectory.status != Status.DIVERGED).all(-1)
+    if good.all():
         return tokens, trajectory
-    if not finite.any():
+    if not good.any():
         raise FloatingPointError("inference diverged in every sequence of the batch; lower the step size or the gain")
-    values, past = (tuple(group[finite] for group in state) for state in (trajectory.values, trajectory.past))
-    return tokens[finite], Trajectory(values, past, trajectory.status[finite], trajectory.steps[finite])
+    return tokens[good], trajectory.rows(good)
 
 
 def _rows(state: State) -> State:

@@ -286,8 +286,8 @@ MUTANTS = [
     Mutant(
         "nudge counted once",
         "learning.py",
-        "(2 * self.beta * len(pull))",
-        "(self.beta * len(pull))",
+        "(2 * self.beta * len(now))",
+        "(self.beta * len(now))",
         f"{GRADIENT_TESTS}::test_nudging_gives_the_gradient_within_the_token_as_beta_squared",
     ),
     Mutant(
@@ -336,7 +336,7 @@ MUTANTS = [
     Mutant(
         "checkpoint written in place",
         "training/checkpoint.py",
-        'path.with_name(f".{path.name}.{os.getpid()}")',
+        'path.with_name(f".{path.name}.part")',
         "path",
         f"{TRAINING_TESTS}::test_a_write_that_breaks_off_leaves_the_old_checkpoint",
     ),

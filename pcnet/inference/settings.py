@@ -7,7 +7,7 @@ import torch
 
 from pcnet.inference.equilibrium import Equilibrium
 from pcnet.inference.error_coordinates import GaussNewton
-from pcnet.inference.solve import Solution, Solver, solve
+from pcnet.inference.solve import Solution, Solver, check_settings, solve
 from pcnet.typing import State
 
 
@@ -74,6 +74,9 @@ class Inference:
     max_steps: int = 100
     check_every: int = 1
     initial: InitialValues = field(default_factory=Expected)
+
+    def __post_init__(self) -> None:
+        check_settings(self.atol, self.rtol, self.max_steps, self.check_every)
 
     def run(self, problem: Equilibrium, values: State, record: tuple[int, ...] = ()) -> Solution:
         """`solve` with these settings."""

@@ -118,7 +118,9 @@ def solve(
         TypeError: the solver needs more structure than the problem has.
         ValueError: a tolerance or a number of steps is out of range.
     """
-    _check_settings(problem, solver, atol, rtol, max_steps, check_every)
+    check_settings(atol, rtol, max_steps, check_every)
+    if not isinstance(problem, solver.requires):
+        raise TypeError(f"{type(solver).__name__} needs a {solver.requires.__name__}, got a {type(problem).__name__}")
     problem = solver.view(problem)
     x = problem.coordinates(values)
     point = problem.at(x)
@@ -155,13 +157,10 @@ def unroll(problem: Equilibrium, values: State, solver: Solver, *, steps: int) -
     return point.values
 
 
-def _check_settings(
-    problem: Equilibrium, solver: Solver, atol: float, rtol: float, max_steps: int, check_every: int
-) -> None:
-    if not isinstance(problem, solver.requires):
-        raise TypeError(f"{type(solver).__name__} needs a {solver.requires.__name__}, got a {type(problem).__name__}")
+def check_settings(atol: float, rtol: float, max_steps: int, check_every: int) -> None:
+    """Raise a ValueError that names the first setting of `solve` that is out of range."""
     for name, value in (("atol", atol), ("rtol", rtol)):
-        if not (value >= 0 and value < float("inf")):
+        if not 0 <= value < float("inf"):
             raise ValueError(f"{name} must be a finite number >= 0, got {value}")
     for name, value, least in (("max_steps", max_steps, 0), ("check_every", check_every, 1)):
         if value < least:

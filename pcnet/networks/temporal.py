@@ -42,10 +42,10 @@ class Trajectory:
     status: Int[Tensor, "B L"]
     steps: Int[Tensor, "B L"]
 
-    @property
-    def finite(self) -> Tensor:
-        """Rows (B,) in which no value is infinite or NaN."""
-        return torch.stack([group.isfinite().all(-1).all(-1) for group in self.values]).all(0)
+    def rows(self, chosen: Tensor) -> "Trajectory":
+        """The chosen sequences only."""
+        values, past = (tuple(group[chosen] for group in state) for state in (self.values, self.past))
+        return Trajectory(values, past, self.status[chosen], self.steps[chosen])
 
 
 class Senses(nn.Module):
@@ -99,7 +99,7 @@ class TemporalPC(Predictor, PCNetwork, Iterates):
         vocab_size: int,
         width: int = 64,
         levels: int = 2,
-        gain: float = 0.9,
+        gain: float = 0.5,
         memory: float = 0.0,
         learn_precision: bool = False,
         inference: Inference | None = None,

@@ -13,6 +13,7 @@ from pcnet.report.text import TABLES
 TOO_FEW = 50
 CONTROLS = {
     "next_token": "exact next-token law",
+    "next_token+site": "exact next-token law and the site together",
     "last_token": "last token",
     "additive_history": "additive history",
     "constrained": "constrained belief",

@@ -109,8 +109,20 @@ def _beyond(results: Results, model: str) -> str:
         return ""
     if oracle >= DECIDABLE_BELOW:
         return "Beyond its predictions: not decidable on this process."
-    parts = [_blind_part(results, model, target) for target in BLIND]
+    parts = [_gain_over_law(results, model), *(_blind_part(results, model, target) for target in BLIND)]
     return " ".join(filter(None, parts)) or "Beyond its predictions: the parts that they leave out are not scored yet."
+
+
+def _gain_over_law(results: Results, model: str) -> str:
+    """What the site adds to the exact next-token law."""
+    together, alone = (
+        [run.headline(results, whose, weights, control=control) for weights in WEIGHTS]
+        for whose, control in ((model, "next_token+site"), ("", "next_token"))
+    )
+    if any(rows.empty for rows in (*together, *alone)):
+        return ""
+    gains = [run.score(rows) - run.score(law) for rows, law in zip(together, alone, strict=True)]
+    return f"Beside the exact next-token law its site adds {pair(*gains, '+')} (probability/equally)."
 
 
 def _blind_part(results: Results, model: str, target: str) -> str:

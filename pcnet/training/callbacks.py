@@ -1,6 +1,7 @@
 """What watches training: the learning curve, progress, checkpoints, and how inference fared."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -107,21 +108,24 @@ class InferenceDiagnostics(Callback):
 
     def __init__(self, every: int) -> None:
         self.every = every
+        self._hooks = ExitStack()
+        self._seen: dict[str, list[Tensor]] = {}
 
     def on_train_batch_start(self, trainer: Trainer, task: LightningModule, batch: Any, batch_idx: int) -> None:
-        self._hooks = None
         if (trainer.global_step + 1) % self.every == 0 and isinstance(task.predictor, PCNetwork):
-            self._hooks = hooked(task.predictor, "diagnostics.*")
-            self._seen = self._hooks.__enter__()
+            self._seen = self._hooks.enter_context(hooked(task.predictor, "diagnostics.*"))
 
     def on_train_batch_end(
         self, trainer: Trainer, task: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if self._hooks is not None:
-            self._hooks.__exit__(None, None, None)
-            task.log_dict(
-                summarise_inference(self._seen["diagnostics.status"], self._seen["diagnostics.steps"]), batch_size=1
-            )
+        self._hooks.close()
+        if self._seen.get("diagnostics.status"):  # a rule that does not go through `infer` shows nothing
+            status, steps = self._seen["diagnostics.status"], self._seen["diagnostics.steps"]
+            task.log_dict(summarise_inference(status, steps), batch_size=1)
+        self._seen = {}
+
+    def on_exception(self, trainer: Trainer, task: LightningModule, exception: BaseException) -> None:
+        self._hooks.close()
 
 
 def summarise_inference(status: list[Tensor], steps: list[Tensor]) -> dict[str, float]:

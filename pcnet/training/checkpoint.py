@@ -15,7 +15,7 @@ class SafeCheckpoints(CheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary = path.with_name(f".{path.name}.part")  # one writer at a time: what a killed one left is overwritten
         torch.save(checkpoint, temporary)
         os.replace(temporary, path)
 

@@ -13,7 +13,10 @@ from pcnet.probing.walk import excess_loss, walk
 from pcnet.processes import rrxor, words, z1r
 
 MODELS = {
-    "transformer": (lambda: Transformer(2, context=5, layers=2, width=8, head_width=4, mlp_width=8), "blocks.*.resid_post"),
+    "transformer": (
+        lambda: Transformer(2, context=5, layers=2, width=8, head_width=4, mlp_width=8),
+        "blocks.*.resid_post",
+    ),
     "rnn": (lambda: RNN(2, width=5, layers=2), "cells.*.hidden"),
     "gru": (lambda: GRU(2, width=5), "cells.*.hidden"),
     "lstm": (lambda: LSTM(2, width=5, layers=2), "cells.*.hidden"),

@@ -148,8 +148,12 @@ def test_bad_calls_get_one_line_and_exit_code_2(
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("arguments", [["compare", "mess3", "stray"], ["compare", "-q"], ["compare", "--out"], ["train"]])
-def test_calls_that_make_no_sense_get_the_usage_and_exit_code_2(arguments: list[str], capsys: pytest.CaptureFixture) -> None:
+@pytest.mark.parametrize(
+    "arguments", [["compare", "mess3", "stray"], ["compare", "-q"], ["compare", "--out"], ["train"]]
+)
+def test_calls_that_make_no_sense_get_the_usage_and_exit_code_2(
+    arguments: list[str], capsys: pytest.CaptureFixture
+) -> None:
     with pytest.raises(SystemExit) as end:
         cli.main(arguments)
     assert end.value.code == 2

@@ -6,7 +6,6 @@ from dataclasses import fields
 
 import pytest
 import torch
-from pcnet.results import COLUMNS
 from torch import Tensor, nn
 
 from pcnet.baselines import GRU, LSTM, RNN, Transformer
@@ -16,6 +15,7 @@ from pcnet.networks import TemporalPC
 from pcnet.networks.token_problem import LowRankMetric
 from pcnet.predictor import Predictor
 from pcnet.processes import mess3, rrxor, sample
+from pcnet.tables import COLUMNS
 
 MEGABYTE = 10**6
 SOLVERS = [solver for solver in Solver.__subclasses__() if solver.__module__.startswith("pcnet.")]

@@ -181,7 +181,7 @@ def test_verdict_where_the_law_gives_the_belief_away():
     for answer in verdict(NextTokenLaw(), whole, QUICK).values():
         assert not answer.decidable
         assert answer.gains == () and np.isnan(answer.gain)
-        assert str(answer) == "not decidable on this process: next_token_law alone explains 1.000"
+        assert str(answer) == "not decidable on this process: next_token alone explains 1.000"
 
 
 def test_verdict_counts_what_features_add_to_the_control():
