@@ -161,9 +161,12 @@ _send: Callable[[tuple], None] = lambda message: None  # noqa: E731  set once in
 def _enter(messages: multiprocessing.Queue) -> None:
     """A worker: one thread, deaf to Ctrl-C (the parent stops it), gone when the parent is gone."""
     global _send
+    import scipy.linalg  # noqa: F401  every library of linear algebra must be loaded before it can be limited
     import torch
+    from threadpoolctl import threadpool_limits
 
     torch.set_num_threads(1)
+    threadpool_limits(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _send = messages.put
     parent = multiprocessing.parent_process()

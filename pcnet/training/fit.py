@@ -78,8 +78,10 @@ def load(predictor: Predictor, checkpoint: Path) -> Predictor:
 
 
 def _loggers(folder: Path) -> list:
+    """A fresh folder for every attempt: Lightning's CSV logger would delete what the attempt before has written."""
     logs = folder / "logs"
-    return [CSVLogger(logs, name="", version="csv"), TensorBoardLogger(logs, name="", version="tensorboard")]
+    attempt = f"attempt{len(list(logs.glob('attempt*')))}"
+    return [CSVLogger(logs, name="", version=attempt), TensorBoardLogger(logs, name="", version=attempt)]
 
 
 def _quiet() -> None:
