@@ -138,7 +138,7 @@ def smoke(settings: "Settings") -> "Settings":
         "iterations": [0, 1],
         "timing_seconds": 0.01,
     }
-    evaluation |= {"untrained_gains": [0.9], "untrained_seeds": [0]}
+    evaluation |= {"untrained_gains": [0.9], "untrained_seeds": [0], "batch_sizes": [1]}
     return settings | {
         "training": training,
         "evaluation": evaluation,

@@ -112,5 +112,10 @@ class RunFolder:
         os.replace(temporary, path)
 
 
+TEXT = ("model", "site", "target", "control", "position", "iteration", "weights", "device", "check")
+
+
 def _read(path: Path) -> pd.DataFrame:
-    return pd.read_csv(path, keep_default_na=False, na_values=["nan", "NaN"], dtype={"iteration": str, "position": str})
+    """A part's table as it was written: an empty text is a text, an empty number is missing."""
+    table = pd.read_csv(path, dtype=dict.fromkeys(TEXT, str))
+    return table.fillna({column: "" for column in TEXT if column in table})

@@ -2,11 +2,17 @@
 
 import numpy as np
 import pytest
+import scipy.linalg  # noqa: F401  loaded before threads are limited
 import torch
+from threadpoolctl import threadpool_limits
 
 from pcnet.inference import GaussNewton, Inference
 from pcnet.networks import TemporalPC
 from pcnet.networks.token_problem import TokenProblem, Weights
+
+# The tests are thousands of small operations: a second thread only gets in the way, on a busy machine by a factor of ten.
+torch.set_num_threads(1)
+threadpool_limits(1)
 
 WIDTHS = (5, 4, 6)
 """Of the levels of a random token energy: all different, and different from the vocabulary, so that no transposition fits."""

@@ -37,8 +37,8 @@ CAPTIONS = {
         stand at its left end, and an arrow marks a control beyond its right end.
     """),
     "iterations": _flow("""
-        Predictive-coding models only, stopped after a number of inference iterations per token; the diamond is the
-        equilibrium, the answer that every other number of this report uses. Left: held-out R², words weighted by
+        Predictive-coding models only, stopped after a number of iterations per token of the solver that the config
+        names for this (evaluation.iteration_solver); the diamond is the equilibrium, the answer that every other number of this report uses. Left: held-out R², words weighted by
         probability. Right: exact excess loss (log axis). Below: the decoded beliefs, coloured by true belief, coming
         into focus.
     """),
