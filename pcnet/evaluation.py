@@ -256,5 +256,6 @@ def _rows(table: pd.DataFrame) -> pd.DataFrame:
     """Rows of probes.csv: what a part does not say has its neutral value."""
     neutral = {"model": "", "trained": "", "gain": "", "seed": "", "site": "", "headline": False, "target": "filtered"}
     neutral |= {"control": "", "iteration": EQUILIBRIUM}
-    filled = {column: table[column].fillna(value) if column in table else value for column, value in neutral.items()}
+    said = {column: table.get(column, pd.Series(pd.NA, table.index)).astype(object) for column in neutral}
+    filled = {column: said[column].where(said[column].notna(), value) for column, value in neutral.items()}
     return table.assign(**filled).reindex(columns=COLUMNS["probes"])

@@ -114,8 +114,10 @@ class RunFolder:
 
 TEXT = ("model", "site", "target", "control", "position", "iteration", "weights", "device", "check")
 
+FLAGS = ("trained", "headline", "offset", "alpha_at_edge", "passed")
+
 
 def _read(path: Path) -> pd.DataFrame:
-    """A part's table as it was written: an empty text is a text, an empty number is missing."""
-    table = pd.read_csv(path, dtype=dict.fromkeys(TEXT, str))
+    """A part's table as it was written: an empty text is a text, an empty number or flag is missing."""
+    table = pd.read_csv(path, dtype=dict.fromkeys(TEXT, str) | dict.fromkeys(FLAGS, "boolean"))
     return table.fillna({column: "" for column in TEXT if column in table})

@@ -37,7 +37,11 @@ def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_every_configuration_runs_and_leaves_all_that_is_promised(path: Path, tmp_path: Path) -> None:
+def test_every_configuration_runs_and_leaves_all_that_is_promised(
+    path: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if path.stem != "mess3":
+        request.getfixturevalue("without_report")
     settings = config.resolve(cli.smoke(config.read(path)) | {"workers": 0})
     record = run(settings, tmp_path / "run")
     folder = record.folder.path
@@ -46,11 +50,11 @@ def test_every_configuration_runs_and_leaves_all_that_is_promised(path: Path, tm
     assert yaml.safe_load((folder / "config.yaml").read_text()) == settings
     probes, models = pd.read_csv(folder / "probes.csv"), set(settings["models"])
     assert set(probes["model"].dropna()) == models
-    assert set(probes.loc[~probes["trained"].fillna(True).astype(bool), "model"]) == models
+    assert set(probes.loc[probes["trained"].eq(False) & probes["gain"].notna(), "model"]) == models
     assert set(pd.read_csv(folder / "cost.csv")["model"]) == models
-    for model in models:
-        assert model in record.report.read_text()
-    assert {figure.suffix for figure in (folder / "figures").iterdir()} == {".png", ".svg"}
+    if path.stem == "mess3":
+        assert all(model in record.report.read_text() for model in models)
+        assert {figure.suffix for figure in (folder / "figures").iterdir()} == {".png", ".svg"}
     assert not [left for left in folder.rglob(".*") if left.name != ".lock"], "temporary files were left behind"
 
 
@@ -101,6 +105,7 @@ def test_tables_come_back_as_they_were_written(tmp_path: Path) -> None:
 def test_finished_jobs_are_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = tiny(keep=("gru",))
     run(settings, tmp_path)
+    before = (tmp_path / "probes.csv").read_bytes()
 
     def refuse(*_: object) -> None:
         raise AssertionError("a finished job was done again")
@@ -109,6 +114,7 @@ def test_finished_jobs_are_not_done_again(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(Job, "run", refuse)
     run(settings, tmp_path)
+    assert (tmp_path / "probes.csv").read_bytes() == before
 
 
 @pytest.mark.slow
