@@ -59,7 +59,7 @@ def terminal_view() -> Iterator[View]:
     """A view on standard error that leaves standard output to the results."""
     columns = [
         TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=12),
         MofNCompleteColumn(),
         TextColumn("{task.fields[loss]}"),
         TimeElapsedColumn(),
