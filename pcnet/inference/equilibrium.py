@@ -5,11 +5,12 @@ loop reads its stopping test and the solver its step, so that nothing is compute
 """
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from pcnet.typing import State
@@ -40,11 +41,34 @@ class EnergyPoint(Point):
 
 
 class Equilibrium(abc.ABC):
-    """A residual to be brought to zero over the free value nodes; clamped nodes live inside."""
+    """A residual to be brought to zero over the free value nodes; clamped nodes live inside.
+
+    Attributes:
+        names: of the node groups, for messages; empty where the problem has none to give.
+        widths: units of every node group, to refuse other values by a clear message; empty where the problem does not say.
+        kinked: whether the energy has kinks (L1 priors), so that `retract` does more than add.
+    """
+
+    names: tuple[str, ...] = ()
+    widths: tuple[int, ...] = ()
+    kinked: bool = False
 
     @abc.abstractmethod
     def at(self, x: State) -> Point:
         """Evaluate the problem at `x`."""
+
+    @abc.abstractmethod
+    def rows(self, index: Int[Tensor, " R"]) -> "Equilibrium":
+        """The same problem for these rows only, in this order."""
+
+    def retract(self, x: State, increment: State) -> State:
+        """Where a step from `x` lands: x + increment, unless the energy has kinks that stop it.
+
+        With an L1 prior the residual is the pseudo-gradient, zero at a unit that its kink holds at zero, and a unit whose
+        sign the step would change stops at zero (orthant-wise step, Andrew & Gao 2007). So every solver has its proximal
+        step without knowing. A state in error coordinates is retracted in them: nodes with kinks are their own errors.
+        """
+        return add(x, increment)
 
     def coordinates(self, values: State) -> State:
         """The state whose `at` has these values: the values themselves, unless the problem is written in other coordinates."""
@@ -58,12 +82,23 @@ class EnergyProblem(Equilibrium):
     def at(self, x: State) -> EnergyPoint: ...
 
 
+class FlowProblem(Equilibrium):
+    """An `Equilibrium` with a program of its own for plain descent, faster than a loop over `at`."""
+
+    @abc.abstractmethod
+    def descend(self, values: State, step_size: float, steps: int) -> Point:
+        """The problem evaluated after `steps` times x <- retract(x, -step_size residual(x)); leaves `values` as they were."""
+
+
 class CurvedProblem(EnergyProblem):
     """An `EnergyProblem` that knows its Hessian."""
 
     @abc.abstractmethod
     def hessian_product(self, point: EnergyPoint, direction: State) -> State:
-        """d2F/dx2 times `direction`, at `point`, in value coordinates."""
+        """d2F/dx2 times `direction`, at `point`, in value coordinates.
+
+        Units that cannot move there (observed, or held in a kink) are left out: zero, like their residual.
+        """
 
 
 class Metric(Protocol):
@@ -96,9 +131,49 @@ class ErrorProblem(EnergyProblem):
     def push_forward(self, point: EnergyPoint, direction: State) -> State:
         """dx/deps times a direction in errors: the same direction in values."""
 
+    def error_gradient(self, point: EnergyPoint) -> State:
+        """dF/deps: the residual pulled back, unless the energy has kinks.
+
+        Then the pseudo-gradient in errors has to be made from the whole gradient in errors: what is zero in values, because a
+        kink holds it, need not be zero in errors.
+        """
+        return self.pull_back(point, point.residual)
+
     @abc.abstractmethod
     def gauss_newton(self, point: EnergyPoint) -> Metric:
         """A positive-definite model of d2F/deps2 at `point`."""
+
+
+class PackedMetric(Metric, Protocol):
+    """A `Metric` that can be kept from step to step: a `NamedTuple` of batch-first tensors, as a solver's carry is.
+
+    Its `solve` takes the state packed in one group, (B, N), or in its own groups.
+    """
+
+    def __iter__(self) -> Iterator: ...
+
+
+class CurvedErrorProblem(ErrorProblem, CurvedProblem):
+    """An `ErrorProblem` whose curvature along directions in errors is cheap, so that Gauss-Newton's steps can be refined."""
+
+    @abc.abstractmethod
+    def error_curvature(self, point: EnergyPoint, direction: State) -> State:
+        """Q^T (d2F/dx2) Q times a direction in errors, Q = dx/deps; zero for units that cannot move.
+
+        That is d2F/deps2 but for the curvature of Q in proportion to the residual: exact where predictions are linear, and
+        at every equilibrium.
+        """
+
+    @abc.abstractmethod
+    def preconditioner(self, point: EnergyPoint) -> PackedMetric:
+        """A positive-definite model of that curvature with a cheap inverse: Gauss-Newton's where it can be factorised."""
+
+
+class LinearGaussian(ErrorProblem):
+    """An `ErrorProblem` with linear predictions and Gaussian energies: its Gauss-Newton metric is the exact curvature.
+
+    The curvature is the same at all values, so one step of Gauss-Newton lands on the minimum: the posterior mean.
+    """
 
 
 def zeros_like(state: Sequence[Tensor]) -> State:
@@ -111,6 +186,23 @@ def dot(left: State, right: State) -> Float[Tensor, " B"]:
     return sum((a * b).sum(-1) for a, b in zip(left, right, strict=True))
 
 
-def axpy(state: State, scale: Float[Tensor, "B 1"] | float, direction: State) -> State:
-    """state + scale * direction, with one scale per sample."""
-    return tuple(group + scale * step for group, step in zip(state, direction, strict=True))
+def add(left: State, right: State) -> State:
+    """left + right."""
+    return tuple(torch._foreach_add(left, right))
+
+
+def subtract(left: State, right: State) -> State:
+    """left - right."""
+    return tuple(torch._foreach_sub(left, right))
+
+
+def scale(state: State, factor: Float[Tensor, "B 1"] | float) -> State:
+    """factor * state, with one factor for all samples or one each."""
+    return tuple(torch._foreach_mul(state, [factor] * len(state) if isinstance(factor, Tensor) else factor))
+
+
+def axpy(state: State, factor: Float[Tensor, "B 1"] | float, direction: State) -> State:
+    """state + factor * direction, with one factor for all samples or one each."""
+    if isinstance(factor, Tensor):
+        return tuple(torch.addcmul(group, factor, step) for group, step in zip(state, direction, strict=True))
+    return tuple(torch._foreach_add(state, direction, alpha=factor))

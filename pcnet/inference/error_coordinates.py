@@ -1,87 +1,157 @@
-"""Inference in prediction errors instead of values."""
+"""Inference in prediction errors instead of values: the same energy, far better conditioned in depth.
+
+Where the condition number in values grows about as the depth squared, in errors it is the largest eigenvalue of
+1 + J^T J, J from the errors to the clamped output.
+"""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import cached_property
+from typing import Any
 
-import torch
-from jaxtyping import Float
+from jaxtyping import Int
 from torch import Tensor
 
-from pcnet.inference.equilibrium import EnergyPoint, EnergyProblem, ErrorProblem, Metric, zeros_like
-from pcnet.inference.solve import Solver
+from pcnet.inference.equilibrium import CurvedProblem, EnergyPoint, EnergyProblem, Equilibrium, ErrorProblem, Metric
+from pcnet.inference.solver import Solver, needs
 from pcnet.typing import State
 
 
-class InErrors(EnergyProblem):
-    """A problem whose state is its prediction errors; its points still speak of values."""
+class ErrorView(EnergyProblem):
+    """A problem whose state is its prediction errors; its points still speak of values.
+
+    Args:
+        problem: in values.
+    """
 
     def __init__(self, problem: ErrorProblem) -> None:
         self.problem = problem
+        self.names, self.widths, self.kinked = problem.names, problem.widths, problem.kinked
+        self._seen: tuple[State, State] = ((), ())  # values just evaluated, and the errors they came from
 
     def at(self, x: State) -> EnergyPoint:
-        return self.problem.at_errors(x)
+        point = self.problem.at_errors(x)
+        self._seen = point.values, x
+        return point
+
+    def rows(self, index: Int[Tensor, " R"]) -> "ErrorView":
+        return ErrorView(self.problem.rows(index))
+
+    def retract(self, x: State, increment: State) -> State:
+        return self.problem.retract(x, increment)
 
     def coordinates(self, values: State) -> State:
-        return self.problem.errors(values)
+        """The errors that imply these values; free of charge for the values of the last point."""
+        seen, errors = self._seen
+        return errors if seen is values else self.problem.errors(values)
 
     def gradient(self, point: EnergyPoint) -> State:
         """dF/deps."""
-        return self.problem.pull_back(point, point.residual)
+        return self.problem.error_gradient(point)
 
     def metric(self, point: EnergyPoint) -> Metric:
+        """A positive-definite model of d2F/deps2."""
         return self.problem.gauss_newton(point)
 
-
-class Backtracking(NamedTuple):
-    """The last step tried, should it have to be shortened.
-
-    Attributes:
-        energy: energy where the step began.
-        step: the step taken from there, in errors.
-    """
-
-    energy: Float[Tensor, " B"]
-    step: State
+    @cached_property
+    def landscape(self) -> "Landscape":
+        """F as a function of the errors."""
+        return (CurvedLandscape if isinstance(self.problem, CurvedProblem) else PlainLandscape)(self.problem)
 
 
 @dataclass(frozen=True)
-class GaussNewton(Solver):
-    """Gauss-Newton in error coordinates: eps <- eps - P^-1 dF/deps, with P = diag(curvature) + J^T Lam J.
+class ErrorPoint(EnergyPoint):
+    """A `Landscape` at one state: its values are errors, its residual is dF/deps.
 
-    J is the Jacobian of the clamped output with respect to the errors, Lam the curvature of the output's energy, so one
-    step costs a V x V system per sample (Woodbury). A linear-Gaussian network is solved in one step, a trained temporal
-    network in one to six. Where a step raises the energy the row goes back along it, a quarter of the way at a time: one
-    evaluation a step, no inner loop.
+    Attributes:
+        origin: the same point as the problem in values sees it.
+    """
+
+    origin: EnergyPoint
+
+
+class Landscape(EnergyProblem):
+    """F as a function of the errors, for solvers that know nothing of them.
 
     Args:
-        shrink: what a step that raised the energy is multiplied by, in (0, 1).
+        problem: in values.
+    """
+
+    def __init__(self, problem: ErrorProblem) -> None:
+        self.problem = problem
+        self.names, self.widths, self.kinked = problem.names, problem.widths, problem.kinked
+
+    def at(self, x: State) -> ErrorPoint:
+        return self.point(x, self.problem.at_errors(x))
+
+    def point(self, errors: State, origin: EnergyPoint) -> ErrorPoint:
+        """The point at these errors, from the same point in values."""
+        return ErrorPoint(errors, self.problem.error_gradient(origin), origin.energy, origin)
+
+    def rows(self, index: Int[Tensor, " R"]) -> "Landscape":
+        return type(self)(self.problem.rows(index))
+
+    def retract(self, x: State, increment: State) -> State:
+        return self.problem.retract(x, increment)
+
+
+class PlainLandscape(Landscape):
+    """A `Landscape` of unknown curvature."""
+
+
+class CurvedLandscape(Landscape, CurvedProblem):
+    """A `Landscape` with its curvature as Gauss and Newton would have it.
+
+    d2F/deps2 is Q^T H Q with Q = dx/deps, plus a term of the predictions' curvature in proportion to the residual, which is
+    left out: exact for linear networks, and at every equilibrium.
+    """
+
+    def hessian_product(self, point: ErrorPoint, direction: State) -> State:
+        moved = self.problem.push_forward(point.origin, direction)
+        return self.problem.pull_back(point.origin, self.problem.hessian_product(point.origin, moved))
+
+
+@dataclass(frozen=True)
+class InErrors(Solver):
+    """Another solver, moving in errors: it sees points whose values are errors and whose residual is dF/deps.
+
+    `solve` goes on reading the residual in values, so tolerances mean the same. With `Momentum` a strong and cheap method
+    for deep networks; each step adds one sweep down the network and up again to what the solver costs in values.
+
+    Args:
+        solver: any that asks no error coordinates for itself.
 
     Reference: error coordinates, arXiv 2505.20137.
     """
 
-    shrink: float = 0.25
-    requires = ErrorProblem
+    solver: Solver
 
     def __post_init__(self) -> None:
-        if not 0 < self.shrink < 1:
-            raise ValueError(f"shrink must be in (0, 1), got {self.shrink}")
+        if any(issubclass(structure, ErrorProblem) for structure in needs(self.solver)):
+            raise TypeError(f"InErrors: {type(self.solver).__name__} already moves in errors")
 
-    def view(self, problem: ErrorProblem) -> InErrors:
-        return InErrors(problem)
+    @property
+    def requires(self) -> tuple[type[Equilibrium], ...]:
+        return ErrorProblem, *needs(self.solver)
 
-    def init(self, problem: InErrors, point: EnergyPoint) -> Backtracking:
-        return Backtracking(torch.full_like(point.energy, torch.inf), zeros_like(point.values))
+    @property
+    def evaluations(self) -> int:
+        return self.solver.evaluations
 
-    def step(self, problem: InErrors, point: EnergyPoint, carry: Backtracking) -> tuple[State, Backtracking]:
-        descent = problem.metric(point).solve(problem.gradient(point))
-        slack = 1e-6 if point.energy.dtype == torch.float32 else 1e-12
-        worse = point.energy > carry.energy + slack * (1 + carry.energy.abs())
-        if not worse.any():
-            step = tuple(-group for group in descent)
-            return step, Backtracking(point.energy, step)
-        back = worse.unsqueeze(-1)
-        increment = tuple(
-            torch.where(back, (self.shrink - 1) * old, -new) for old, new in zip(carry.step, descent, strict=True)
-        )
-        step = tuple(torch.where(back, self.shrink * old, -new) for old, new in zip(carry.step, descent, strict=True))
-        return increment, Backtracking(torch.where(worse, carry.energy, point.energy), step)
+    def view(self, problem: ErrorProblem) -> ErrorView:
+        return ErrorView(problem)
+
+    def init(self, problem: ErrorView, point: EnergyPoint) -> Any:
+        return self.solver.init(problem.landscape, self._seen(problem, point))
+
+    def step(self, problem: ErrorView, point: EnergyPoint, carry: Any) -> tuple[State, Any]:
+        return self.solver.step(problem.landscape, self._seen(problem, point), carry)
+
+    def restart(self, problem: ErrorView, point: EnergyPoint, carry: Any) -> Any:
+        return self.solver.restart(problem.landscape, self._seen(problem, point), carry)
+
+    @staticmethod
+    def _seen(problem: ErrorView, point: EnergyPoint) -> ErrorPoint:
+        return problem.landscape.point(problem.coordinates(point.values), point)
+
+    def products(self, carry: Any) -> Int[Tensor, " B"] | int:
+        return self.solver.products(carry)

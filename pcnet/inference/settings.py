@@ -1,13 +1,16 @@
 """What a run says about inference: which solver, how close, how long, and from where."""
 
 import abc
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import torch
 
-from pcnet.inference.equilibrium import Equilibrium
-from pcnet.inference.error_coordinates import GaussNewton
-from pcnet.inference.solve import Solution, Solver, check_settings, solve
+from pcnet.inference.equilibrium import Equilibrium, FlowProblem, Point, scale
+from pcnet.inference.gauss_newton import GaussNewton
+from pcnet.inference.solution import Solution, Status, Work
+from pcnet.inference.solve import check_fit, check_settings, check_values, group_rms, solve
+from pcnet.inference.solver import Solver, check_step_size
 from pcnet.typing import State
 
 
@@ -55,17 +58,32 @@ class RandomValues(InitialValues):
         )
 
 
+class Relaxation(abc.ABC):
+    """How a network relaxes its values: until they are at equilibrium (`Inference`), or for so long (`FixedSteps`).
+
+    Attributes:
+        initial: where values start.
+    """
+
+    initial: InitialValues
+
+    @abc.abstractmethod
+    def run(self, problem: Equilibrium, values: State, record: Collection[int] = ()) -> Solution:
+        """Relax `values`, without differentiating, and keep them in the trace after the recorded numbers of steps."""
+
+
 @dataclass(frozen=True)
-class Inference:
-    """How a network relaxes its values.
+class Inference(Relaxation):
+    """Relax until the stopping rule of `solve` holds.
 
     Args:
         solver: how values move.
         atol: rms of the energy's gradient, in every node group, at which a row counts as converged.
         rtol: the same relative to the rms of the values.
-        max_steps: the most steps per token.
+        max_steps: the most steps, per token in a temporal network; 0 only evaluates.
         check_every: steps between looks at whether all rows are done; raise it on a GPU.
         initial: where values start.
+        compact: whether rows that are done are dropped from the computation, see `solve`.
     """
 
     solver: Solver = field(default_factory=GaussNewton)
@@ -74,11 +92,12 @@ class Inference:
     max_steps: int = 100
     check_every: int = 1
     initial: InitialValues = field(default_factory=Expected)
+    compact: bool = False
 
     def __post_init__(self) -> None:
         check_settings(self.atol, self.rtol, self.max_steps, self.check_every)
 
-    def run(self, problem: Equilibrium, values: State, record: tuple[int, ...] = ()) -> Solution:
+    def run(self, problem: Equilibrium, values: State, record: Collection[int] = ()) -> Solution:
         """`solve` with these settings."""
         return solve(
             problem,
@@ -89,4 +108,56 @@ class Inference:
             max_steps=self.max_steps,
             check_every=self.check_every,
             record=record,
+            compact=self.compact,
         )
+
+
+@dataclass(frozen=True)
+class FixedSteps(Relaxation):
+    """Exactly so many steps of plain descent, without a look at whether they arrive: x <- x - step_size dF/dx.
+
+    What published predictive coding trains with. A `FlowProblem` runs its own program for it. No row counts as converged,
+    however close it came: read `residual`.
+
+    Args:
+        step_size: > 0.
+        steps: at least 1.
+        initial: where values start.
+    """
+
+    step_size: float = 0.1
+    steps: int = 20
+    initial: InitialValues = field(default_factory=Expected)
+
+    def __post_init__(self) -> None:
+        check_step_size(self.step_size)
+        if not self.steps >= 1:
+            raise ValueError(f"steps must be at least 1, got {self.steps}")
+
+    @torch.no_grad()
+    def run(self, problem: Equilibrium, values: State, record: Collection[int] = ()) -> Solution:
+        check_values(problem, values)
+        trace = {0: values} if 0 in record else {}
+        done, x = 0, values
+        for k in sorted({*(k for k in record if 0 < k < self.steps), self.steps}):
+            point, done = self._descended(problem, x, k - done), k
+            x = point.values
+            trace |= {k: x} if k in record else {}
+        check_fit(values, point)
+        residual = group_rms(point.residual)
+        status = torch.where(residual.isfinite().all(-1), Status.UNCONVERGED.value, Status.DIVERGED.value)
+        steps = torch.full_like(status, self.steps)
+        trace |= {k: point.values for k in record if k not in trace}
+        work = Work(steps + 1, torch.zeros_like(steps))
+        return Solution(
+            point.values, point, residual, torch.zeros_like(residual), steps, status, work, trace, problem.names
+        )
+
+    def _descended(self, problem: Equilibrium, x: State, steps: int) -> Point:
+        if isinstance(problem, FlowProblem):
+            return problem.descend(x, self.step_size, steps)
+        point = problem.at(x)
+        for _ in range(steps):
+            x = problem.retract(x, scale(point.residual, -self.step_size))
+            point = problem.at(x)
+        return point

@@ -8,85 +8,23 @@ A total over all nodes would not do: deep levels look converged while no signal 
 frozen bit for bit while others go on; failure is data, one status per row, so that a batch never hides one bad row.
 """
 
-import abc
-import enum
 from collections.abc import Collection
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from pcnet.inference.carry import select
+from pcnet.inference.compaction import Entry, Ledger
 from pcnet.inference.equilibrium import Equilibrium, Point
+from pcnet.inference.solution import Solution, Status, Work
+from pcnet.inference.solver import Solver, check_structure
 from pcnet.typing import State
-
-
-class Status(enum.IntEnum):
-    """How the inference of one row ended."""
-
-    CONVERGED = 0
-    UNCONVERGED = 1
-    """`max_steps` went by first."""
-    DIVERGED = 2
-    """Its residual is no longer a finite number."""
-
-
-class Solver(abc.ABC):
-    """One way of moving values towards equilibrium; a frozen dataclass, so it prints, compares and comes from YAML.
-
-    A solver has no loop and no tolerance: `solve` has both.
-    """
-
-    requires: ClassVar[type[Equilibrium]] = Equilibrium
-
-    def view(self, problem: Equilibrium) -> Equilibrium:
-        """The problem in the coordinates this solver moves in."""
-        return problem
-
-    def init(self, problem: Equilibrium, point: Point) -> Any:
-        """The solver's memory (its carry) before the first step."""
-        return ()
-
-    @abc.abstractmethod
-    def step(self, problem: Equilibrium, point: Point, carry: Any) -> tuple[State, Any]:
-        """The increment to add to the state, and the next carry. Rows never mix."""
-
-
-@dataclass(frozen=True)
-class Solution:
-    """Where inference ended.
-
-    Attributes:
-        values: the free value nodes.
-        point: the problem evaluated there.
-        residual: rms of the residual in every node group.
-        steps: solver steps that each row took before it stopped.
-        status: a `Status` per row.
-        trace: values after the recorded numbers of steps; a row that had stopped stays where it was.
-    """
-
-    values: State
-    point: Point
-    residual: Float[Tensor, "B G"]
-    steps: Int[Tensor, " B"]
-    status: Int[Tensor, " B"]
-    trace: dict[int, State] = field(default_factory=dict)
-
-    @property
-    def converged(self) -> Bool[Tensor, " B"]:
-        return self.status == Status.CONVERGED
 
 
 def group_rms(state: State) -> Float[Tensor, "B G"]:
     """Root mean square of every node group, per sample."""
     return torch.stack([torch.linalg.vector_norm(group, dim=-1) / group.shape[-1] ** 0.5 for group in state], dim=-1)
-
-
-def _status(residual: Tensor, point: Point, atol: float, rtol: float) -> Int[Tensor, " B"]:
-    bound = atol + rtol * group_rms(point.values) if rtol else atol
-    status = torch.where((residual <= bound).all(-1), Status.CONVERGED.value, Status.UNCONVERGED.value)
-    return status.masked_fill_(~residual.isfinite().all(-1), Status.DIVERGED.value)
 
 
 @torch.no_grad()
@@ -100,12 +38,13 @@ def solve(
     max_steps: int = 100,
     check_every: int = 1,
     record: Collection[int] = (),
+    compact: bool = False,
 ) -> Solution:
     """Relax `values` until the stopping rule holds in every row, or `max_steps` have gone by. Never differentiates.
 
     Args:
         problem: what must vanish.
-        values: where to start.
+        values: where to start; a row that is not finite has diverged before its first step.
         solver: how to move.
         atol: absolute tolerance on the rms of the residual in every node group.
         rtol: the same relative to the rms of the group's values.
@@ -113,46 +52,117 @@ def solve(
         check_every: how many steps to take between looks at whether all rows are done (a look costs a GPU synchronisation).
             What it changes is speed: rows are frozen at every step.
         record: numbers of steps after which to keep the values in the trace.
+        compact: drop finished rows from the computation as soon as a look finds at most half of them still moving. It saves
+            their cost; the others then agree to rounding only with what they would be in another batch, and no longer bit
+            for bit.
 
     Raises:
         TypeError: the solver needs more structure than the problem has.
-        ValueError: a tolerance or a number of steps is out of range.
+        ValueError: a tolerance or a number of steps is out of range, or the values have not the problem's shapes.
     """
     check_settings(atol, rtol, max_steps, check_every)
-    if not isinstance(problem, solver.requires):
-        raise TypeError(f"{type(solver).__name__} needs a {solver.requires.__name__}, got a {type(problem).__name__}")
-    problem = solver.view(problem)
-    x = problem.coordinates(values)
-    point = problem.at(x)
-    carry = solver.init(problem, point)
-    steps = torch.zeros(x[0].shape[0], dtype=torch.long, device=x[0].device)
-    trace = {}
+    check_structure(solver, problem)
+    check_values(problem, values)
+    run = _Run(problem, values, solver)
+    check_fit(values, run.point)
+    whole, ledger, trace = run.view, None, {}
     for k in range(max_steps + 1):
-        residual = group_rms(point.residual)
-        status = _status(residual, point, atol, rtol)
+        residual, bound, status = _look(run.point, atol, rtol)
         active = status == Status.UNCONVERGED
         if k in record:
-            trace[k] = point.values
-        if k == max_steps or (k % check_every == 0 and not active.any()):
+            trace[k] = ledger.values(run.point.values) if ledger else run.point.values
+        moving = int(active.sum()) if k % check_every == 0 else None
+        if k == max_steps or moving == 0:
             break
-        increment, carry = solver.step(problem, point, carry)
-        moving = active.unsqueeze(-1).to(x[0].dtype)
-        x = tuple(torch.addcmul(group, step, moving) for group, step in zip(x, increment, strict=True))
-        steps += active
-        point = problem.at(x)
+        run.step(active, frozen=moving != len(active))
+        if compact and moving is not None and 2 * moving <= len(active):
+            ledger = ledger or Ledger(run.entry(status))
+            ledger.write(run.entry(status))
+            ledger.keep(run.drop(active))
+        run.look()
+    entry, point = run.entry(status), run.point
+    if ledger:
+        entry = ledger.write(entry)
+        point = whole.at(entry.state)
+        residual, bound, _ = _look(point, atol, rtol)
+        entry = entry._replace(evaluations=entry.evaluations + 1)
     trace |= {k: point.values for k in record if k not in trace}
-    return Solution(point.values, point, residual, steps, status, trace)
+    tolerance = bound if isinstance(bound, Tensor) else torch.full_like(residual, bound)
+    work = Work(entry.evaluations, entry.products)
+    return Solution(point.values, point, residual, tolerance, entry.steps, entry.status, work, trace, problem.names)
+
+
+class _Run:
+    """The rows still computed, and where they are."""
+
+    def __init__(self, problem: Equilibrium, values: State, solver: Solver) -> None:
+        self.solver = solver
+        self.view = solver.view(problem)
+        self.x = self.view.coordinates(values)
+        self.point = self.view.at(self.x)
+        self.carry = solver.init(self.view, self.point)
+        self.steps = torch.zeros(len(values[0]), dtype=torch.long, device=values[0].device)
+        self.evaluations = 1
+
+    def step(self, active: Bool[Tensor, " B"], frozen: bool) -> None:
+        """Move the active rows; where some are frozen, they stay where they are bit for bit."""
+        increment, self.carry = self.solver.step(self.view, self.point, self.carry)
+        moved = self.view.retract(self.x, increment)
+        if frozen:
+            active_rows = active.unsqueeze(-1)
+            moved = tuple(torch.where(active_rows, new, old) for new, old in zip(moved, self.x, strict=True))
+        self.x = moved
+        self.steps += active
+        self.evaluations += self.solver.evaluations - 1
+
+    def look(self) -> None:
+        """Evaluate the problem where the rows are now."""
+        self.point = self.view.at(self.x)
+        self.evaluations += 1
+
+    def drop(self, active: Bool[Tensor, " B"]) -> Int[Tensor, " R"]:
+        """Go on with the active rows alone; returns which those are."""
+        keep = active.nonzero().squeeze(-1)
+        self.view, self.x, self.carry = self.view.rows(keep), select(self.x, keep), select(self.carry, keep)
+        self.steps = self.steps[keep]
+        return keep
+
+    def entry(self, status: Int[Tensor, " B"]) -> Entry:
+        """What is to be known of these rows."""
+        evaluations, products = (
+            torch.zeros_like(self.steps) + count for count in (self.evaluations, self.solver.products(self.carry))
+        )
+        return Entry(self.x, self.point.values, self.steps, status, evaluations, products)
+
+
+def _look(point: Point, atol: float, rtol: float) -> tuple[Tensor, Tensor | float, Int[Tensor, " B"]]:
+    """rms of the residual of every node group, what it must come down to, and what follows for each row."""
+    residual = group_rms(point.residual)
+    bound = atol + rtol * group_rms(point.values) if rtol else atol
+    status = torch.where((residual <= bound).all(-1), Status.CONVERGED.value, Status.UNCONVERGED.value)
+    return residual, bound, status.masked_fill_(~residual.isfinite().all(-1), Status.DIVERGED.value)
 
 
 def unroll(problem: Equilibrium, values: State, solver: Solver, *, steps: int) -> State:
-    """The values after exactly `steps` steps, differentiable through every one: the check on implicit gradients."""
+    """The values after exactly `steps` steps, differentiable through every one: the check on implicit gradients.
+
+    An automatic step size is a constant to the derivative.
+
+    Raises:
+        TypeError: the solver needs more structure than the problem has.
+        ValueError: a negative number of steps, or values that have not the problem's shapes.
+    """
+    if steps < 0:
+        raise ValueError(f"steps must be at least 0, got {steps}")
+    check_structure(solver, problem)
+    check_values(problem, values)
     problem = solver.view(problem)
     x = problem.coordinates(values)
     point = problem.at(x)
     carry = solver.init(problem, point)
     for _ in range(steps):
         increment, carry = solver.step(problem, point, carry)
-        x = tuple(group + step for group, step in zip(x, increment, strict=True))
+        x = problem.retract(x, increment)
         point = problem.at(x)
     return point.values
 
@@ -163,5 +173,26 @@ def check_settings(atol: float, rtol: float, max_steps: int, check_every: int) -
         if not 0 <= value < float("inf"):
             raise ValueError(f"{name} must be a finite number >= 0, got {value}")
     for name, value, least in (("max_steps", max_steps, 0), ("check_every", check_every, 1)):
-        if value < least:
+        if not value >= least:
             raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
+def check_values(problem: Equilibrium, values: State) -> None:
+    """Raise a ValueError where the values are not one floating-point (rows, units) tensor for every node group."""
+    shapes = [tuple(group.shape) for group in values]
+    if not values or any(len(shape) != 2 for shape in shapes):
+        raise ValueError(f"values must be one (rows, units) tensor per node group, got shapes {shapes}")
+    if len({shape[0] for shape in shapes}) > 1:
+        raise ValueError(f"values must have the same number of rows in every node group, got shapes {shapes}")
+    if problem.widths and tuple(shape[1] for shape in shapes) != problem.widths:
+        raise ValueError(f"values must have {problem.widths} units in the node groups, got shapes {shapes}")
+    if not all(group.is_floating_point() for group in values):
+        raise ValueError(f"values must be floating-point numbers, got {[str(group.dtype) for group in values]}")
+
+
+def check_fit(values: State, point: Point) -> None:
+    """Raise a ValueError where an evaluation did not give the values' own shapes back: another number of rows, say."""
+    shapes = [tuple(group.shape) for group in values]
+    for found in (point.values, point.residual):
+        if [tuple(group.shape) for group in found] != shapes:
+            raise ValueError(f"values have shapes {shapes}, the problem has {[tuple(group.shape) for group in found]}")

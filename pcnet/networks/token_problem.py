@@ -123,8 +123,13 @@ class TokenProblem(ErrorProblem, CurvedProblem):
         self.weights = weights
         self.bases = bases
         self.tokens = tokens
+        self.names = tuple(f"layers.{level}" for level in range(1, len(bases) + 1))
+        self.widths = tuple(base.shape[-1] for base in bases)
         self.observed = functional.one_hot(tokens, weights.readout.shape[0]).to(bases[0].dtype)
         self.log_normaliser = -0.5 * sum(precision.log().sum() for precision in weights.precisions)
+
+    def rows(self, index: Int[Tensor, " R"]) -> "TokenProblem":
+        return TokenProblem(self.weights, tuple(base[index] for base in self.bases), self.tokens[index])
 
     def at(self, x: State) -> TokenPoint:
         activities = tuple(squash(group) for group in x)
@@ -218,8 +223,13 @@ class NudgedProblem(ErrorProblem):
 
     def __init__(self, free: TokenProblem, next_tokens: Int[Tensor, " B"], nudge: Float[Tensor, " B"]) -> None:
         self.free = free
+        self.names, self.widths = free.names, free.widths
+        self.next_tokens = next_tokens
         self.nudge = nudge
         self.outcome = functional.one_hot(next_tokens, free.observed.shape[-1]).to(nudge.dtype)
+
+    def rows(self, index: Int[Tensor, " R"]) -> "NudgedProblem":
+        return NudgedProblem(self.free.rows(index), self.next_tokens[index], self.nudge[index])
 
     def at(self, x: State) -> TokenPoint:
         return self._nudged(self.free.at(x))

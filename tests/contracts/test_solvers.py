@@ -8,13 +8,18 @@ import torch
 from torch import Tensor
 
 from pcnet.inference import (
+    Anderson,
     CarriedOver,
     Euler,
     Expected,
     GaussNewton,
+    Heun,
+    InErrors,
     Inference,
     InitialValues,
     Momentum,
+    Monotone,
+    NewtonCG,
     RandomValues,
     Solver,
     Status,
@@ -24,9 +29,26 @@ from pcnet.inference import (
 from pcnet.networks.token_problem import TokenProblem
 from pcnet.typing import State
 
-SOLVERS = [Euler(0.2), Momentum(0.15, 0.6), GaussNewton()]
+SOLVERS = {
+    "Euler": Euler(0.2),
+    "Euler-automatic": Euler(),
+    "Momentum": Momentum(0.15, 0.6),
+    "Momentum-automatic": Momentum(),
+    "Heun": Heun(0.2),
+    "Anderson": Anderson(0.2),
+    "NewtonCG": NewtonCG(),
+    "NewtonCG-preconditioned": NewtonCG(preconditioned=True),
+    "GaussNewton": GaussNewton(),
+    "InErrors-Momentum": InErrors(Momentum(0.15, 0.6)),
+    "InErrors-Anderson-automatic": InErrors(Anderson()),
+    "InErrors-NewtonCG": InErrors(NewtonCG()),
+    "Monotone-Euler-too-long": Monotone(Euler(3.0)),
+    "Monotone-InErrors-Momentum": Monotone(InErrors(Momentum())),
+}
+PLAIN = {name: SOLVERS[name] for name in ("Euler", "Anderson", "NewtonCG", "GaussNewton", "InErrors-Momentum")}
 INITIAL = [Expected(), CarriedOver(), RandomValues(seed=1), RandomValues(scale=3.0, seed=2)]
-every_solver = pytest.mark.parametrize("solver", SOLVERS, ids=lambda solver: type(solver).__name__)
+every_solver = pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS)
+some_solvers = pytest.mark.parametrize("solver", PLAIN.values(), ids=PLAIN)
 LEVELS = pytest.mark.parametrize("levels", [1, 2, 3])
 
 
@@ -67,10 +89,22 @@ def case(token_case):
     return token_case(2, gain=0.6)
 
 
-@pytest.mark.parametrize("initial", INITIAL, ids=str)
 @LEVELS
 @every_solver
-def test_all_reach_the_one_minimum(token_case, levels: int, solver: Solver, initial: InitialValues) -> None:
+def test_all_reach_the_one_minimum(token_case, levels: int, solver: Solver) -> None:
+    case = token_case(levels, gain=0.6)
+    start = RandomValues(scale=3.0, seed=levels)(case.values, case.past)
+    solution = solve(case.problem, start, solver, atol=1e-10, max_steps=1000)
+    assert solution.status.tolist() == [Status.CONVERGED] * 4
+    torch.testing.assert_close(torch.cat(solution.values, -1), minima(token_case, levels), rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("initial", INITIAL, ids=str)
+@LEVELS
+@some_solvers
+def test_the_one_minimum_is_reached_from_everywhere(
+    token_case, levels: int, solver: Solver, initial: InitialValues
+) -> None:
     case = token_case(levels, gain=0.6)
     start = initial(case.weights.settle(case.problem.bases), case.past)
     solution = solve(case.problem, start, solver, atol=1e-10, max_steps=1000)
@@ -92,7 +126,7 @@ def test_where_values_start(case) -> None:
     assert not torch.equal(noise, RandomValues(scale=2.0, seed=4)(like, like)[0])
 
 
-@every_solver
+@some_solvers
 def test_inference_hands_every_setting_to_solve(case, solver: Solver) -> None:
     start = case.weights.settle(case.problem.bases)
     settings = {"atol": 1e-3, "rtol": 1e-3, "max_steps": 7, "check_every": 3}
@@ -103,10 +137,8 @@ def test_inference_hands_every_setting_to_solve(case, solver: Solver) -> None:
     assert all(torch.equal(a, b) for a, b in zip(one.trace[2] + one.values, other.trace[2] + other.values, strict=True))
 
 
-@LEVELS
 @every_solver
-def test_unroll_equals_solve(token_case, solver: Solver, levels: int) -> None:
-    case = token_case(levels, gain=0.6)
+def test_unroll_equals_solve(case, solver: Solver) -> None:
     solved = solve(case.problem, case.values, solver, atol=0, max_steps=6)
     unrolled = unroll(case.problem, case.values, solver, steps=6)
     torch.testing.assert_close(unrolled, solved.values, rtol=0, atol=1e-13)
@@ -139,6 +171,48 @@ def test_a_finished_row_is_frozen_while_others_go_on(case, solver: Solver) -> No
         reached = trace_of.trace[stopped][group][first]
         assert torch.equal(trace_of.values[group][first], reached)
         assert not torch.equal(trace_of.trace[stopped - 1][group][first], reached)
+
+
+@every_solver
+def test_dropping_finished_rows_changes_rounding_only(case, solver: Solver) -> None:
+    """One row is done before it starts, one diverges, two go on: all as with masks, in their places, for less work."""
+    bases = tuple(group.clone() for group in case.problem.bases)
+    bases[1][2, 1] = torch.nan
+    problem, start = TokenProblem(case.weights, bases, case.tokens), tuple(group.clone() for group in case.values)
+    for group, done in zip(start, minima(type(case), 2)[0].split([5, 4], -1), strict=True):
+        group[0] = done
+    settings = {"atol": 1e-9, "max_steps": 3000, "record": (0, 1, 2, 5, 5000)}
+    masked, compact = (solve(problem, start, solver, **settings, compact=compact) for compact in (False, True))
+    assert compact.steps.tolist() == masked.steps.tolist()
+    assert compact.status.tolist() == masked.status.tolist()
+    assert compact.status.tolist() == [Status.CONVERGED, Status.CONVERGED, Status.DIVERGED, Status.CONVERGED]
+    healthy = [0, 1, 3]
+    for k, values in masked.trace.items():
+        for group, expected in zip(compact.trace[k], values, strict=True):
+            torch.testing.assert_close(group[healthy], expected[healthy], rtol=0, atol=1e-12)
+    torch.testing.assert_close(compact.residual[healthy], masked.residual[healthy], rtol=0, atol=1e-12)
+    torch.testing.assert_close(compact.point.energy[healthy], masked.point.energy[healthy], rtol=0, atol=1e-12)
+    assert compact.steps[0] == 0
+    assert (compact.work.evaluations[[0, 2]] < masked.work.evaluations[[0, 2]]).all()
+    assert (compact.work.products <= masked.work.products).all()
+
+
+@every_solver
+def test_work_counts_every_row_that_was_computed(case, solver: Solver, monkeypatch) -> None:
+    seen = {"evaluations": 0, "products": 0}
+    counted = {"at": "evaluations", "at_errors": "evaluations", "hessian_product": "products"}
+    for method, name in counted.items():
+        original = getattr(TokenProblem, method)
+
+        def counting(self, *arguments, original=original, name=name):
+            seen[name] += len(self.tokens)
+            return original(self, *arguments)
+
+        monkeypatch.setattr(TokenProblem, method, counting)
+    for compact in (False, True):
+        seen |= {"evaluations": 0, "products": 0}
+        work = solve(case.problem, case.values, solver, atol=1e-6, max_steps=40, compact=compact).work
+        assert {name: int(getattr(work, name).sum()) for name in seen} == seen
 
 
 @pytest.mark.parametrize("poison", [float("nan"), float("inf")])

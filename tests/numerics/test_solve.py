@@ -39,6 +39,9 @@ class Quadratic(EnergyProblem):
         self.curvature = curvature
         self.target = target
 
+    def rows(self, index: Tensor) -> "Quadratic":
+        return Quadratic(*(tuple(group[index] for group in state) for state in (self.curvature, self.target)))
+
     def at(self, x: State) -> EnergyPoint:
         shift = [group - target for group, target in zip(x, self.target, strict=True)]
         residual = tuple(c * s for c, s in zip(self.curvature, shift, strict=True))
@@ -55,6 +58,11 @@ class LinearChain(ErrorProblem):
     def __init__(self) -> None:
         self.base = matrix([1, 1], [0, 2]) @ self.first.T
         self.output = matrix([1], [-1])
+
+    def rows(self, index: Tensor) -> "LinearChain":
+        chosen = LinearChain()
+        chosen.base, chosen.output = self.base[index], self.output[index]
+        return chosen
 
     def at(self, x: State) -> EnergyPoint:
         eps1, eps2 = self.errors(x)
@@ -183,6 +191,9 @@ class Bowl(ErrorProblem):
         return EnergyPoint(x, (x[0] / root,), root.sum(-1))
 
     at_errors = at
+
+    def rows(self, index: Tensor) -> "Bowl":
+        return self
 
     def errors(self, values: State) -> State:
         return values
@@ -320,13 +331,13 @@ def test_trace_holds_the_values_after_so_many_steps() -> None:
 
 
 def test_solving_leaves_the_start_as_it_was() -> None:
-    for solver in (Euler(0.1), Momentum(0.1), GaussNewton()):
+    for solver in (Euler(0.1), Momentum(0.1, 0.7), GaussNewton()):
         start = chain_start()
         solve(LinearChain(), start, solver)
         assert all(torch.equal(a, b) for a, b in zip(start, chain_start(), strict=True))
 
 
-@pytest.mark.parametrize("solver", [Euler(0.1), Momentum(0.1), GaussNewton()], ids=str)
+@pytest.mark.parametrize("solver", [Euler(0.1), Momentum(0.1, 0.7), GaussNewton()], ids=str)
 def test_unroll_is_the_same_recursion_and_differentiable(solver: Solver) -> None:
     problem, start = LinearChain(), tuple(group.requires_grad_() for group in chain_start())
     unrolled = unroll(problem, start, solver, steps=3)
@@ -345,6 +356,9 @@ class NoEnergy(Equilibrium):
 
     def at(self, x: State) -> Point:
         return Point(x, x)
+
+    def rows(self, index: Tensor) -> "NoEnergy":
+        return self
 
 
 def test_a_solver_that_needs_more_structure_says_so() -> None:

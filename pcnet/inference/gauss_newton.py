@@ -1,0 +1,322 @@
+"""Gauss-Newton in error coordinates, damped by a trust region, its steps refined with the exact curvature where that is cheap."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from pcnet.inference.carry import merge
+from pcnet.inference.equilibrium import CurvedErrorProblem, EnergyPoint, ErrorProblem, LinearGaussian
+from pcnet.inference.error_coordinates import ErrorView
+from pcnet.inference.solver import Solver
+from pcnet.typing import State
+
+ACCEPT, POOR, GOOD = 1e-4, 0.25, 0.75
+"""Actual over predicted decrease: below the first a step is refused, below the second the region shrinks, above the third it
+may grow."""
+SHRINK, GROW = 0.25, 2.0
+"""What the radius is multiplied by."""
+TIGHTEST = 1e-3
+"""Relative tolerance of the linear systems that is never tightened further."""
+FLATTEST = 1e-6
+"""Of the largest curvature met: directions flatter than that are taken for flat, and bounded by it."""
+
+
+class Trial(NamedTuple):
+    """The last step tried and what the quadratic model said of it.
+
+    Attributes:
+        energy: where the step began.
+        start: the errors there.
+        step: from there.
+        slope: gradient times step.
+        curvature: step times curvature times step.
+        length: of the step, in the norm of the metric.
+        radius: of the trust region.
+        gradient: norm of the very first gradient.
+        products: with the exact curvature, so far.
+    """
+
+    energy: Float[Tensor, " B"]
+    start: Float[Tensor, "B N"]
+    step: Float[Tensor, "B N"]
+    slope: Float[Tensor, " B"]
+    curvature: Float[Tensor, " B"]
+    length: Float[Tensor, " B"]
+    radius: Float[Tensor, " B"]
+    gradient: Float[Tensor, " B"]
+    products: Int[Tensor, " B"]
+
+    def shortened(self, factor: float) -> "Trial":
+        """The same step, so much of it; none of it asks for another step from where it began."""
+        return self._replace(
+            step=factor * self.step,
+            slope=factor * self.slope,
+            curvature=factor**2 * self.curvature,
+            length=factor * self.length,
+            radius=SHRINK * self.length,
+        )
+
+
+class Memory(NamedTuple):
+    """What Gauss-Newton remembers.
+
+    Attributes:
+        trial: the last step.
+        metric: kept from an earlier point; nothing where every step makes its own.
+        stale: rows that had better make a new one.
+    """
+
+    trial: Trial
+    metric: Any
+    stale: Bool[Tensor, " B"]
+
+
+@dataclass(frozen=True)
+class GaussNewton(Solver):
+    """Gauss-Newton in error coordinates, inside a trust region.
+
+        eps <- eps + d,      d = argmin g^T d + 1/2 d^T H d over d^T P d <= radius^2,      g = dF/deps,
+        P = diag(h) + J^T Lam J,      H = Q^T (d2F/dx2) Q, Q = dx/deps.
+
+    J is the Jacobian of the held outputs with respect to the errors and Lam the curvature of their energy, so P costs one
+    system per sample, in the smaller of the number of outputs and of free units. A linear-Gaussian network has H = P and is
+    solved in one step.
+
+    Elsewhere P lacks the curvature of the predictions, and steps made with P alone close in by a constant factor each, .3 to
+    .95. Where a problem has products with H for the price of two sweeps (`CurvedErrorProblem`: all graphs), d is found by
+    conjugate gradients on H in the metric P: the first is Gauss-Newton's step with its best length, and as many follow as
+    pay. Steps then close in quadratically: 4 to 7 in tanh networks of 5 to 40 layers. P is made where values start, and made
+    again for rows whose step took more than `patience` products, was cut at the region's edge, or was refused.
+
+    Every row has its own radius. A step that does not lower the energy by at least a small share of what the model says is
+    taken back to a quarter, one evaluation a time, so energies never rise from one kept point to the next; the end of a row
+    that ran out of steps may be a point that was still to be refused.
+
+    Args:
+        forcing: tolerance of the linear systems relative to the gradient, in (0, 1), tightened as the gradient falls.
+        patience: products of one step above which the metric is made anew, >= 0.
+        max_products: with H per step at most; 0 takes steps with P alone.
+        check_every: products between looks at whether all rows are done; raise it on a GPU.
+
+    Reference: error coordinates, arXiv 2505.20137; truncated conjugate gradients, Steihaug, SIAM J. Numer. Anal. 20 (1983)
+        626.
+    """
+
+    forcing: float = 0.3
+    patience: int = 4
+    max_products: int = 50
+    check_every: int = 1
+    requires = ErrorProblem
+
+    def __post_init__(self) -> None:
+        if not 0 < self.forcing < 1:
+            raise ValueError(f"forcing must be in (0, 1), got {self.forcing}")
+        for name, value, least in (
+            ("patience", self.patience, 0),
+            ("max_products", self.max_products, 0),
+            ("check_every", self.check_every, 1),
+        ):
+            if not value >= least:
+                raise ValueError(f"{name} must be at least {least}, got {value}")
+
+    def view(self, problem: ErrorProblem) -> ErrorView:
+        return ErrorView(problem)
+
+    def init(self, problem: ErrorView, point: EnergyPoint) -> Memory:
+        unknown, nothing = torch.full_like(point.energy, torch.inf), torch.zeros_like(point.energy)
+        start, gradient = _packed(problem.coordinates(point.values)), _packed(problem.gradient(point))
+        norm, count = torch.linalg.vector_norm(gradient, dim=-1), torch.zeros_like(nothing, dtype=torch.long)
+        still = torch.zeros_like(start)
+        trial = Trial(unknown, start, still, nothing, nothing, nothing, unknown, norm, count)
+        metric = problem.problem.preconditioner(point) if self._refines(problem) else ()
+        return Memory(trial, metric, torch.zeros_like(unknown, dtype=torch.bool))
+
+    def _refines(self, view: ErrorView) -> bool:
+        """Whether H is at hand and is not P."""
+        problem = view.problem
+        return (
+            self.max_products > 0
+            and isinstance(problem, CurvedErrorProblem)
+            and not isinstance(problem, LinearGaussian)
+        )
+
+    def step(self, problem: ErrorView, point: EnergyPoint, carry: Memory) -> tuple[State, Memory]:
+        last = carry.trial
+        refused, radius = _judged(point.energy, last)
+        errors = problem.coordinates(point.values)
+        here, gradient = _packed(errors), _packed(problem.gradient(point))
+        if self._refines(problem):
+            metric = self._renewed(problem, point, carry, refused)
+            found = self._refined(problem, point, gradient, metric, radius, refused, last.gradient)
+            cut = found.length > 0.9 * radius
+            stale = refused | cut | (found.products > self.patience)
+        else:
+            metric, stale = (), carry.stale
+            found = _scaled(problem, point, gradient, radius, errors)
+        slope = (gradient * found.step).sum(-1)
+        onward = last._replace(
+            energy=point.energy,
+            start=here,
+            step=found.step,
+            slope=slope,
+            curvature=found.curvature,
+            length=found.length,
+        )
+        if refused.any():
+            # Where kinks stop units, energy can rise along all but the very beginning of a step that the model likes.
+            onward = merge(refused, last.shortened(0.0 if problem.kinked else SHRINK), onward._replace(radius=radius))
+            back = _packed(problem.retract(_unpacked(last.start, errors), _unpacked(onward.step, errors))) - here
+            increment = torch.where(refused.unsqueeze(-1), back, found.step)
+        else:
+            onward, increment = onward._replace(radius=radius), found.step
+        trial = onward._replace(products=last.products + found.products)
+        return _unpacked(increment, errors), Memory(trial, metric, stale)
+
+    def _renewed(self, problem: ErrorView, point: EnergyPoint, carry: Memory, refused: Bool[Tensor, " B"]) -> Any:
+        """The metric, made anew in rows that need it."""
+        wanted = carry.stale & ~refused
+        if not wanted.any():
+            return carry.metric
+        metric = problem.problem.preconditioner(point)
+        return metric if wanted.all() else merge(wanted, metric, carry.metric)
+
+    def _refined(
+        self,
+        problem: ErrorView,
+        point: EnergyPoint,
+        gradient: Float[Tensor, "B N"],
+        metric: Any,
+        radius: Float[Tensor, " B"],
+        refused: Bool[Tensor, " B"],
+        first: Float[Tensor, " B"],
+    ) -> "Found":
+        """The step by conjugate gradients; none in refused rows, whose right side is zero."""
+
+        def product(direction: Tensor) -> Tensor:
+            return _packed(problem.problem.error_curvature(point, _unpacked(direction, point.values)))
+
+        downhill = torch.where(refused.unsqueeze(-1), 0.0, -gradient)
+        norm = torch.linalg.vector_norm(gradient, dim=-1)
+        rtol = (norm / first).sqrt().clamp(TIGHTEST, self.forcing)
+        system = System(product, lambda r: metric.solve((r,))[0], radius.detach(), rtol.detach())
+        found = system.solve(downhill, self.max_products, self.check_every)
+        if not problem.kinked:
+            return found
+        # A unit that a kink holds does not move against its own pseudo-gradient, into the wrong orthant.
+        held = (_packed(point.values) == 0) & (gradient * found.step > 0)
+        step = torch.where(held, 0.0, found.step)
+        return found._replace(step=step, curvature=(step * product(step)).sum(-1), products=found.products + 1)
+
+    def products(self, carry: Memory) -> Int[Tensor, " B"]:
+        return carry.trial.products
+
+
+class Found(NamedTuple):
+    """A step, and the quadratic model along it.
+
+    Attributes:
+        step: d.
+        curvature: d^T H d.
+        length: in the norm of the metric.
+        products: with H that it took, per row.
+    """
+
+    step: Float[Tensor, "B N"]
+    curvature: Float[Tensor, " B"]
+    length: Float[Tensor, " B"]
+    products: Int[Tensor, " B"]
+
+
+@dataclass(frozen=True)
+class System:
+    """Quadratic models, one per sample, each to be minimised in a ball that is round in its metric's norm.
+
+    Args:
+        product: d -> H d.
+        solve_metric: r -> P^-1 r.
+        radius: of the ball.
+        rtol: relative tolerance on sqrt(r^T P^-1 r).
+    """
+
+    product: Callable[[Tensor], Tensor]
+    solve_metric: Callable[[Tensor], Tensor]
+    radius: Float[Tensor, " B"]
+    rtol: Float[Tensor, " B"]
+
+    def solve(self, downhill: Float[Tensor, "B N"], max_products: int, check_every: int) -> Found:
+        """Conjugate gradients from zero until the tolerance, the ball's edge, or a direction in which the energy curves down."""
+        x, left = torch.zeros_like(downhill), downhill
+        direction = self.solve_metric(left)
+        decrement = _dot(left, direction)
+        goal = self.rtol**2 * decrement.detach()
+        # In the norm of P: |x|^2, <x, direction>, |direction|^2, by recurrence.
+        xx, xd, dd = torch.zeros_like(goal), torch.zeros_like(goal), decrement.detach()
+        active, steepest = decrement > 0, torch.zeros_like(goal)
+        used = torch.zeros_like(active, dtype=torch.long)
+        for k in range(max_products):
+            if k % check_every == 0 and not active.any():
+                break
+            image = self.product(direction)
+            used = used + active
+            curvature = _dot(direction, image)
+            steepest = torch.maximum(steepest, curvature.detach().abs() / dd)
+            flat = FLATTEST * steepest * dd
+            wished = decrement / torch.where(active, torch.maximum(curvature.abs(), flat), 1.0)
+            edge = (-xd + (xd * xd + dd * (self.radius**2 - xx)).clamp(min=0).sqrt()) / dd
+            inside = wished < edge
+            length = torch.where(active, torch.where(inside, wished, edge), 0.0)
+            column = length.unsqueeze(-1)
+            x, left = torch.addcmul(x, column, direction), torch.addcmul(left, column, image, value=-1)
+            descent = self.solve_metric(left)
+            previous, decrement = decrement, _dot(left, descent)
+            ratio = decrement / torch.where(active, previous, torch.inf)
+            direction = torch.addcmul(descent, ratio.unsqueeze(-1), direction)
+            step, share = length.detach(), ratio.detach()
+            xx, xd = xx + step * (2 * xd + step * dd), share * (xd + step * dd)
+            dd = decrement.detach() + share**2 * dd
+            active = active & inside & (curvature > flat) & (decrement > goal)
+        return Found(x, _dot(x, downhill - left), xx.clamp(min=0).sqrt(), used)
+
+
+def _scaled(
+    problem: ErrorView,
+    point: EnergyPoint,
+    gradient: Float[Tensor, "B N"],
+    radius: Float[Tensor, " B"],
+    like: State,
+) -> Found:
+    """Gauss-Newton's own step, as much of it as the radius allows."""
+    descent = _packed(problem.metric(point).solve(_unpacked(gradient, like)))
+    decrement = _dot(gradient, descent)
+    length = decrement.detach().clamp(min=0).sqrt()
+    share = torch.where(length > radius, radius / length, 1.0).detach()
+    step = -share.unsqueeze(-1) * descent
+    return Found(step, share**2 * decrement, share * length, torch.zeros_like(length, dtype=torch.long))
+
+
+def _judged(energy: Float[Tensor, " B"], last: Trial) -> tuple[Bool[Tensor, " B"], Float[Tensor, " B"]]:
+    """Whether the last step is refused, and the radius that follows from what it achieved."""
+    predicted = -(last.slope + 0.5 * last.curvature)
+    noise = 100 * torch.finfo(energy.dtype).eps * (1 + last.energy.abs())  # infinite before the first step
+    lost = ((energy > last.energy + noise) & (last.length > 0)).to(energy.dtype)  # none: back where the step began
+    ratio = torch.where(predicted > noise, (last.energy - energy) / predicted, 1 - 2 * lost)
+    grown = torch.where((ratio > GOOD) & (last.length > 0.9 * last.radius), GROW * last.radius, last.radius)
+    return ratio < ACCEPT, torch.where(ratio < POOR, SHRINK * last.length, grown).detach()
+
+
+def _dot(left: Float[Tensor, "B N"], right: Float[Tensor, "B N"]) -> Float[Tensor, " B"]:
+    return torch.linalg.vecdot(left, right)
+
+
+def _packed(state: State) -> Float[Tensor, "B N"]:
+    """All node groups side by side."""
+    return state[0] if len(state) == 1 else torch.cat(state, -1)
+
+
+def _unpacked(whole: Float[Tensor, "B N"], like: State) -> State:
+    """The groups again, as wide as these."""
+    return (whole,) if len(like) == 1 else whole.split([group.shape[-1] for group in like], -1)
