@@ -1,6 +1,52 @@
 """Predictive-coding networks: what is predicted from what."""
 
+from pcnet.networks.activations import Activation, Identity, LeakyReLU, ReLU, Softplus, Tanh
 from pcnet.networks.base import PCNetwork
+from pcnet.networks.graph import GraphNetwork, Node, PCGraph
+from pcnet.networks.graph_problem import GraphPoint, GraphProblem
+from pcnet.networks.graph_structure import Clamped, Prediction
+from pcnet.networks.hierarchical import HierarchicalPC, MuPC, Parameterisation, Standard, hierarchy
+from pcnet.networks.layers import (
+    ActiveDense,
+    AutogradLayer,
+    Dense,
+    Layer,
+    Linearised,
+    Skip,
+    convolution,
+    transposed_convolution,
+)
+from pcnet.networks.recurrent_view import RecurrentView
 from pcnet.networks.temporal import TemporalPC
 
-__all__ = ["PCNetwork", "TemporalPC"]
+__all__ = [
+    "Activation",
+    "ActiveDense",
+    "AutogradLayer",
+    "Clamped",
+    "Dense",
+    "GraphNetwork",
+    "GraphPoint",
+    "GraphProblem",
+    "HierarchicalPC",
+    "Identity",
+    "Layer",
+    "LeakyReLU",
+    "Linearised",
+    "MuPC",
+    "Node",
+    "PCGraph",
+    "PCNetwork",
+    "Parameterisation",
+    "Prediction",
+    "ReLU",
+    "RecurrentView",
+    "Skip",
+    "Softplus",
+    "Standard",
+    "Tanh",
+    "TemporalPC",
+    "convolution",
+    "hierarchy",
+    "transposed_convolution",
+]
