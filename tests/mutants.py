@@ -60,6 +60,8 @@ ENERGY_TESTS, SOLVE_TESTS = "numerics/test_token_energy.py", "numerics/test_solv
 GRADIENT_TESTS, CAPTURE_TESTS = "numerics/test_gradients.py", "integration/test_capture.py"
 BELIEF_TESTS, PROCESS_TESTS = "numerics/test_process_beliefs.py", "numerics/test_processes.py"
 TRAINING_TESTS, PREDICTOR_TESTS = "integration/test_training.py", "contracts/test_predictors.py"
+GRAPH_TESTS, EQUILIBRIUM_TESTS = "numerics/test_graph_learning.py", "numerics/test_equilibrium_gradients.py"
+SUPERVISED_TESTS = "integration/test_supervised.py"
 
 MUTANTS = [
     # processes
@@ -124,7 +126,7 @@ MUTANTS = [
     Mutant("dropped log-determinant", TOKEN, "surprise + self.log_normaliser", "surprise", ENERGY_TESTS),
     Mutant(
         "dropped log-determinant of a module",
-        "energies.py",
+        "energies/gaussian.py",
         "* error * error).sum(-1) + self.log_normaliser",
         "* error * error).sum(-1)",
         ENERGY_TESTS,
@@ -264,47 +266,124 @@ MUTANTS = [
     # learning
     Mutant(
         "sign of the constraint",
-        "learning.py",
-        "_valued(loss, loss - constraint)",
-        "_valued(loss, loss + constraint)",
+        "learning/implicit.py",
+        "return valued(loss, loss - constraint)",
+        "return valued(loss, loss + constraint)",
         f"{GRADIENT_TESTS}::test_implicit_is_long_unrolling",
     ),
     Mutant(
         "no gradient through time",
-        "learning.py",
+        "learning/implicit.py",
         "v + D * (back @ R)",
         "v + 0 * D * (back @ R)",
         f"{GRADIENT_TESTS}::test_implicit_is_long_unrolling",
     ),
     Mutant(
         "wrong transposition through time",
-        "learning.py",
+        "learning/implicit.py",
         "v + D * (back @ R)",
         "v + D * (back @ R.T)",
         f"{GRADIENT_TESTS}::test_implicit_is_long_unrolling",
     ),
     Mutant(
         "nudge counted once",
-        "learning.py",
-        "(2 * self.beta * len(now))",
+        "learning/nudged.py",
+        "(self._distance * len(now))",
         "(self.beta * len(now))",
         f"{GRADIENT_TESTS}::test_nudging_gives_the_gradient_within_the_token_as_beta_squared",
     ),
     Mutant(
         "local energy summed over tokens",
-        "learning.py",
-        "level.energy(error).mean() for",
-        "level.energy(error).sum() for",
+        "learning/local.py",
+        "level.energy.cost(error).mean() for",
+        "level.energy.cost(error).sum() for",
         f"{GRADIENT_TESTS}::test_local_is_the_explicit_outer_products",
     ),
     Mutant(
         "learning through the expectation",
-        "learning.py",
+        "learning/local.py",
         "        with torch.no_grad():\n            expected =",
         "        if True:\n            expected =",
         f"{GRADIENT_TESTS}::test_local_is_the_explicit_outer_products",
     ),
+    Mutant(
+        "sign of a graph's constraint",
+        "learning/implicit.py",
+        "with_weight_prior(network, valued(loss, loss - constraint))",
+        "with_weight_prior(network, valued(loss, loss + constraint))",
+        f"{EQUILIBRIUM_TESTS}::test_implicit_is_the_derivative_by_finite_differences",
+    ),
+    Mutant(
+        "nudge of a graph counted once",
+        "learning/nudged.py",
+        "(self._distance * len(cost))",
+        "(self.beta * len(cost))",
+        f"{EQUILIBRIUM_TESTS}::test_nudging_is_the_difference_written_out",
+    ),
+    Mutant(
+        "outer products summed over the batch",
+        "learning/local.py",
+        "handed(point.energy.mean(), gradients, 1 / len(point.energy))",
+        "handed(point.energy.mean(), gradients, 1.0)",
+        f"{GRAPH_TESTS}::test_local_is_the_explicit_outer_products",
+    ),
+    Mutant(
+        "tied weights learn from one of their places",
+        "learning/explicit.py",
+        "total[parameter] = total[parameter] + gradient if parameter in total else gradient",
+        "total[parameter] = gradient",
+        f"{GRAPH_TESTS}::test_local_is_the_derivative_of_the_energy_at_fixed_values",
+    ),
+    Mutant(
+        "weights of the first iteration",
+        "learning/incremental.py",
+        "self.problem = self.network.problem(self.clamped)",
+        "self.problem = self.problem if self.state else self.network.problem(self.clamped)",
+        f"{GRAPH_TESTS}::test_incremental_is_both_steps_written_out",
+    ),
+    Mutant(
+        "weight prior in the value",
+        "learning/rule.py",
+        "loss + (cost - cost.detach())",
+        "loss + cost",
+        f"{GRAPH_TESTS}::test_a_weight_prior_is_added_once",
+    ),
+    Mutant(
+        "diverged rows learn",
+        "learning/relaxed.py",
+        "    if good.all():\n        return None",
+        "    if good.any():\n        return None",
+        "contracts/test_learning_rules.py::test_a_row_of_a_graph_whose_inference_diverges_is_left_out",
+    ),
+    Mutant(
+        "the input's weights first",
+        "learning/equivalences.py",
+        "for index in reversed(chain):",
+        "for index in chain:",
+        "numerics/test_backprop_equivalents.py::test_backprop_and_its_equivalents_are_torchs_own",
+    ),
     # data and training
+    Mutant(
+        "a skipped batch is a step of zero",
+        "training/graph_task.py",
+        "p.grad = None  #",
+        "p.grad = torch.zeros_like(p)  #",
+        f"{SUPERVISED_TESTS}::test_a_batch_that_diverged_is_skipped_and_leaves_no_trace",
+    ),
+    Mutant(
+        "an epoch resumed at its beginning",
+        "data/images.py",
+        "order[self.done : len(self)]",
+        "order[: len(self)]",
+        f"{SUPERVISED_TESTS}::test_resumed_is_uninterrupted_bit_for_bit",
+    ),
+    Mutant(
+        "held-out images are trained on",
+        "data/images.py",
+        "images.rows(order[count:].sort().values)",
+        "images",
+        "integration/test_images.py::test_held_out_images_are_not_trained_on",
+    ),
     Mutant(
         "every batch the same",
         "data/sequences.py",

@@ -21,7 +21,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         "energies processes inference",
         "networks baselines",
         "learning",
-        "probing efficiency",
+        "probing efficiency diagnostics",
         "config data",
         "training",
         "records",

@@ -58,12 +58,19 @@ class LearningCurve(Callback):
         self._tokens = state_dict["tokens"]
 
 
+def is_last_batch(trainer: Trainer) -> bool:
+    """Whether training ends after this batch, by its steps or by its epochs."""
+    if trainer.max_steps >= 0:
+        return trainer.global_step >= trainer.max_steps
+    return trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs
+
+
 class Progress(Callback):
-    """Tells somebody how far training is.
+    """Tells somebody how far training is: in optimiser steps where their number is given, otherwise in batches.
 
     Args:
         report: called with (step, steps, latest loss or None).
-        every: optimiser steps between calls.
+        every: steps between calls.
     """
 
     def __init__(self, report: Callable[[int, int, float | None], None], every: int) -> None:
@@ -71,13 +78,20 @@ class Progress(Callback):
         self.every = every
 
     def on_train_start(self, trainer: Trainer, task: LightningModule) -> None:
-        self.report(trainer.global_step, trainer.max_steps, None)
+        self.report(*self._position(trainer), None)
 
     def on_train_batch_end(
         self, trainer: Trainer, task: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if trainer.global_step % self.every == 0 or trainer.global_step == trainer.max_steps:
-            self.report(trainer.global_step, trainer.max_steps, float(outputs["loss"]))
+        step, steps = self._position(trainer)
+        if step % self.every == 0 or is_last_batch(trainer):
+            self.report(step, steps, float(outputs["loss"]))
+
+    @staticmethod
+    def _position(trainer: Trainer) -> tuple[int, int]:
+        if trainer.max_steps >= 0:
+            return trainer.global_step, trainer.max_steps
+        return trainer.fit_loop.epoch_loop.batch_progress.total.ready, int(trainer.estimated_stepping_batches)
 
 
 class Checkpoints(Callback):
@@ -91,11 +105,16 @@ class Checkpoints(Callback):
     def __init__(self, path: Path, every: int) -> None:
         self.path = path
         self.every = every
+        self._before = 0
+
+    def on_train_batch_start(self, trainer: Trainer, task: LightningModule, batch: Any, batch_idx: int) -> None:
+        self._before = trainer.global_step
 
     def on_train_batch_end(
         self, trainer: Trainer, task: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if trainer.global_step % self.every == 0 or trainer.global_step == trainer.max_steps:
+        # A batch may take several steps, and step over a multiple.
+        if trainer.global_step // self.every > self._before // self.every or is_last_batch(trainer):
             trainer.save_checkpoint(self.path)
 
 

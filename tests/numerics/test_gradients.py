@@ -1,6 +1,7 @@
 """Gradients of the learning rules against long unrolling, finite differences, dense linear algebra and explicit sums."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from pcnet.energies import Gaussian
 from pcnet.inference import Euler, GaussNewton, Inference, Momentum
-from pcnet.learning import Implicit, Local, Nudged, Unrolled
+from pcnet.learning import Implicit, Local, Nudged, Side, Unrolled
 from pcnet.networks import TemporalPC
 from pcnet.networks.temporal import TokenClamp
 
@@ -154,6 +155,23 @@ def test_nudging_gives_the_gradient_within_the_token_as_beta_squared(small_netwo
         assert coarse / fine == pytest.approx(4.0, rel=0.1)
 
 
+@LEVELS
+def test_nudging_from_one_side_errs_in_proportion_to_beta(small_network, levels: int) -> None:
+    """And the errors of the two sides cancel: their mean is the centred difference."""
+    network = small_network(levels)
+    expected = gradient_with_past_held(network)
+    found = {
+        side: [gradients(replace(nudged(beta), side=side), network) for beta in (0.1, 0.05, 0.025)] for side in Side
+    }
+    for side in (Side.POSITIVE, Side.NEGATIVE):
+        errors = [relative_difference(gradient, expected) for gradient in found[side]]
+        for coarse, fine in zip(errors, errors[1:], strict=False):
+            assert coarse / fine == pytest.approx(2.0, rel=0.15)
+    for positive, negative, centred in zip(*(found[side] for side in Side), strict=True):
+        mean = {name: (positive[name] + negative[name]) / 2 for name in positive}
+        assert relative_difference(mean, centred) < 1e-8
+
+
 def test_nudging_is_not_the_gradient_through_time(small_network) -> None:
     """So that the test above can fail: what the past contributes is missing, and that is much."""
     network = small_network(2)
@@ -254,7 +272,7 @@ def test_gaussian_precision_is_learned_to_the_planted_one() -> None:
     optimizer = torch.optim.SGD(energy.parameters(), lr=1.0)
     for _ in range(60):
         optimizer.zero_grad()
-        energy(errors).mean().backward()
+        energy.cost(errors).mean().backward()
         optimizer.step()
     closed_form = 1 / errors.square().mean(0)
     torch.testing.assert_close(energy.precision.detach(), closed_form, rtol=1e-9, atol=0)

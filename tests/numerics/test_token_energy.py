@@ -284,7 +284,7 @@ def test_gaussian_energy_is_the_negative_log_density_up_to_its_constant() -> Non
     errors = rng.standard_normal((5, 4))
     covariance = np.diag(np.exp(-energy.log_precision.detach().numpy()))
     expected = -multivariate_normal(cov=covariance).logpdf(errors) - 2 * np.log(2 * np.pi)
-    np.testing.assert_allclose(energy(torch.from_numpy(errors)).detach().numpy(), expected, rtol=1e-12)
+    np.testing.assert_allclose(energy.cost(torch.from_numpy(errors)).detach().numpy(), expected, rtol=1e-12)
 
 
 def test_a_fixed_precision_is_one_and_not_learned() -> None:
