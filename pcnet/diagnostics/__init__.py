@@ -1,0 +1,23 @@
+"""What a person asks of a predictive-coding network: what inference did, how hard it was, what weights learn from it."""
+
+from pcnet.diagnostics.conditioning import conditioning
+from pcnet.diagnostics.course import course
+from pcnet.diagnostics.diagnosis import Diagnosis, diagnose
+from pcnet.diagnostics.regime import Regime, Standing, standing
+from pcnet.diagnostics.scoring import Scores, evaluate
+from pcnet.networks.trivial import InferenceIsTrivial, inference_is_trivial, warn_if_trivial
+
+__all__ = [
+    "Diagnosis",
+    "InferenceIsTrivial",
+    "Regime",
+    "Scores",
+    "Standing",
+    "conditioning",
+    "course",
+    "diagnose",
+    "evaluate",
+    "inference_is_trivial",
+    "standing",
+    "warn_if_trivial",
+]
