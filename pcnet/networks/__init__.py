@@ -2,6 +2,7 @@
 
 from pcnet.networks.activations import Activation, Identity, LeakyReLU, ReLU, Softplus, Tanh
 from pcnet.networks.base import PCNetwork
+from pcnet.networks.convolutions import convolution, transposed_convolution
 from pcnet.networks.graph import GraphNetwork, Node, PCGraph
 from pcnet.networks.graph_problem import GraphPoint, GraphProblem
 from pcnet.networks.graph_structure import Clamped, Prediction
@@ -13,8 +14,6 @@ from pcnet.networks.layers import (
     Layer,
     Linearised,
     Skip,
-    convolution,
-    transposed_convolution,
 )
 from pcnet.networks.recurrent_view import RecurrentView
 from pcnet.networks.temporal import TemporalPC

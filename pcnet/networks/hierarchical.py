@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pcnet.energies import Energy, Gaussian, Prior
+from pcnet.energies import Energy, Gaussian, Prior, WeightPrior
 from pcnet.inference import Relaxation
 from pcnet.networks.activations import Activation, Identity, Tanh
 from pcnet.networks.graph import GraphNetwork, Node, PCGraph
@@ -103,6 +103,7 @@ class HierarchicalPC(GraphNetwork):
         parameterisation: scale of the layers and of their weights; None is `Standard()`.
         bias: whether predictions have one.
         inference: how values relax; None is `Inference()`.
+        weight_prior: on all weights but biases, added once to the mean energy of a batch.
 
     Reference: both ways at once as in Oliviers et al. 2025, "Bidirectional predictive coding".
     """
@@ -118,13 +119,15 @@ class HierarchicalPC(GraphNetwork):
         parameterisation: Parameterisation | None = None,
         bias: bool = True,
         inference: Relaxation | None = None,
+        weight_prior: WeightPrior | None = None,
     ) -> None:
         check_levels(widths, energies or {}, priors or {})
         scheme, activation = parameterisation or Standard(), activation or Tanh()
         asked = [energies[k].prediction_width(n) if k in (energies or {}) else n for k, n in enumerate(widths)]
         up = scheme.chain(widths, asked[1:], activation, bias) if upward else None
         down = scheme.chain(widths[::-1], asked[-2::-1], activation, bias) if downward else None
-        super().__init__(**chain_of(widths, up, down, upward, downward, energies, priors), inference=inference)
+        parts = chain_of(widths, up, down, upward, downward, energies, priors)
+        super().__init__(**parts, inference=inference, weight_prior=weight_prior)
 
     @property
     def depth(self) -> int:
@@ -142,6 +145,7 @@ def hierarchy(
     energies: Mapping[int, Energy] | None = None,
     priors: Mapping[int, Prior] | None = None,
     inference: Relaxation | None = None,
+    weight_prior: WeightPrior | None = None,
 ) -> PCGraph:
     """A hierarchy of layers of your own, such as convolutions fused with their pooling.
 
@@ -154,9 +158,11 @@ def hierarchy(
         energies: per level, as in `HierarchicalPC`.
         priors: per level.
         inference: how values relax.
+        weight_prior: on all weights but biases.
     """
     check_levels(widths, energies or {}, priors or {})
-    return PCGraph(**chain_of(widths, up, down, upward, downward, energies, priors), inference=inference)
+    parts = chain_of(widths, up, down, upward, downward, energies, priors)
+    return PCGraph(**parts, inference=inference, weight_prior=weight_prior)
 
 
 def chain_of(
