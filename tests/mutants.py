@@ -57,6 +57,7 @@ class Mutant:
 
 TOKEN, TEMPORAL, SOLVE = "networks/token_problem.py", "networks/temporal.py", "inference/solve.py"
 ENERGY_TESTS, SOLVE_TESTS = "numerics/test_token_energy.py", "numerics/test_solve.py"
+RATE_TESTS = "numerics/test_solvers_rates.py"
 GRADIENT_TESTS, CAPTURE_TESTS = "numerics/test_gradients.py", "integration/test_capture.py"
 BELIEF_TESTS, PROCESS_TESTS = "numerics/test_process_beliefs.py", "numerics/test_processes.py"
 TRAINING_TESTS, PREDICTOR_TESTS = "integration/test_training.py", "contracts/test_predictors.py"
@@ -179,7 +180,7 @@ MUTANTS = [
         SOLVE_TESTS,
     ),
     Mutant("norm instead of rms", SOLVE, " / group.shape[-1] ** 0.5", "", SOLVE_TESTS),
-    Mutant("finished rows not frozen", SOLVE, "torch.addcmul(group, step, moving)", "group + step", SOLVE_TESTS),
+    Mutant("finished rows not frozen", SOLVE, "torch.where(active_rows, new, old)", "new", SOLVE_TESTS),
     Mutant("steps counted for finished rows", SOLVE, "steps += active", "steps += 1", SOLVE_TESTS),
     Mutant(
         "diverged rows unnamed",
@@ -188,15 +189,89 @@ MUTANTS = [
         "",
         SOLVE_TESTS,
     ),
-    Mutant("one finished row ends it for all", SOLVE, "not active.any()", "not active.all()", SOLVE_TESTS),
+    Mutant("one finished row ends it for all", SOLVE, "moving == 0", "moving != len(active)", SOLVE_TESTS),
     Mutant(
-        "momentum forgets", "inference/gradient.py", "return velocity, velocity", "return velocity, carry", SOLVE_TESTS
+        "momentum counts from the start",
+        "inference/gradient.py",
+        "Velocity(point.values, carry.pace)",
+        "Velocity(carry.before, carry.pace)",
+        SOLVE_TESTS,
+    ),
+    Mutant(
+        "rows dropped from the problem only",
+        SOLVE,
+        "select(self.carry, keep)",
+        "select(self.carry, keep.flip(0))",
+        "contracts/test_solvers.py::test_dropping_finished_rows_changes_rounding_only",
+    ),
+    Mutant(
+        "the second slope of Heun forgotten",
+        "inference/gradient.py",
+        "scale(add(point.residual, ahead.residual), -0.5 * step_size)",
+        "scale(add(point.residual, point.residual), -0.5 * step_size)",
+        f"{RATE_TESTS}::test_order_against_the_exact_flow",
+    ),
+    Mutant(
+        "Anderson extrapolates values but not residuals",
+        "inference/anderson.py",
+        "step_size * left",
+        "step_size * slope",
+        f"{RATE_TESTS}::test_anderson_is_gmres_followed_by_a_plain_step",
+    ),
+    Mutant(
+        "descent in errors that reads the gradient in values",
+        "inference/error_coordinates.py",
+        "self.problem.error_gradient(origin), origin.energy",
+        "origin.residual, origin.energy",
+        f"{RATE_TESTS}::test_descent_in_errors_is_descent_on_the_energy_of_the_errors",
+    ),
+    Mutant(
+        "Lanczos without reorthogonalisation",
+        "inference/curvature.py",
+        "range(2):  # twice",
+        "range(0):  # twice",
+        "numerics/test_solvers_curvature.py::test_lanczos_stays_orthogonal_over_many_steps",
+    ),
+    Mutant(
+        "a trust region that nothing bounds",
+        "inference/newton.py",
+        "torch.minimum(wished, allowed)",
+        "wished",
+        "numerics/test_solvers_newton.py::test_at_the_edge_the_step_is_as_long_as_the_radius_and_no_worse_than_steepest_descent",
+    ),
+    Mutant(
+        "negative curvature taken for positive",
+        "inference/newton.py",
+        "(curvature > flat) & ",
+        "",
+        "numerics/test_solvers_newton.py::test_where_the_energy_curves_down_the_step_ends",
+    ),
+    Mutant(
+        "a safeguard that goes back and forth",
+        "inference/monotone.py",
+        "torch.where(misled, 1 / self.shrink, self.shrink)",
+        "torch.where(misled, 1.0, 1.0)",
+        "numerics/test_solvers_newton.py::test_monotone_goes_back_and_shortens_what_follows",
+    ),
+    Mutant(
+        "momentum through a kink",
+        "inference/gradient.py",
+        "torch.where(x == 0, 0.0, v)",
+        "v",
+        "numerics/test_solvers_sparse.py::test_a_unit_that_was_stopped_loses_its_momentum",
+    ),
+    Mutant(
+        "half the temperature",
+        "inference/langevin.py",
+        "math.sqrt(2 * step_size * temperature)",
+        "math.sqrt(step_size * temperature)",
+        "numerics/test_solvers_langevin.py::test_stationary_law_of_the_discretised_chain",
     ),
     Mutant(
         "going back the whole step again",
-        "inference/error_coordinates.py",
-        "(self.shrink - 1) * old",
-        "self.shrink * old",
+        "inference/gauss_newton.py",
+        "step=factor * self.step,",
+        "step=self.step,",
         SOLVE_TESTS,
     ),
     Mutant(

@@ -5,7 +5,7 @@ loop reads its stopping test and the solver its step, so that nothing is compute
 """
 
 import abc
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -152,16 +152,20 @@ class PackedMetric(Metric, Protocol):
 
     def __iter__(self) -> Iterator: ...
 
+    def length(self, step: Float[Tensor, "B N"]) -> Float[Tensor, " B"]:
+        """sqrt(step^T P step)."""
+        ...
+
 
 class CurvedErrorProblem(ErrorProblem, CurvedProblem):
     """An `ErrorProblem` whose curvature along directions in errors is cheap, so that Gauss-Newton's steps can be refined."""
 
     @abc.abstractmethod
-    def error_curvature(self, point: EnergyPoint, direction: State) -> State:
-        """Q^T (d2F/dx2) Q times a direction in errors, Q = dx/deps; zero for units that cannot move.
+    def error_curvature(self, point: EnergyPoint) -> Callable[[Float[Tensor, "B N"]], Float[Tensor, "B N"]]:
+        """Q^T (d2F/dx2) Q, Q = dx/deps, as a product with directions in errors, all groups packed side by side.
 
         That is d2F/deps2 but for the curvature of Q in proportion to the residual: exact where predictions are linear, and
-        at every equilibrium.
+        at every equilibrium. Zero for units that cannot move.
         """
 
     @abc.abstractmethod

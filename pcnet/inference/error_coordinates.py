@@ -11,7 +11,14 @@ from typing import Any
 from jaxtyping import Int
 from torch import Tensor
 
-from pcnet.inference.equilibrium import CurvedProblem, EnergyPoint, EnergyProblem, Equilibrium, ErrorProblem, Metric
+from pcnet.inference.equilibrium import (
+    CurvedProblem,
+    EnergyPoint,
+    EnergyProblem,
+    Equilibrium,
+    ErrorProblem,
+    Metric,
+)
 from pcnet.inference.solver import Solver, needs
 from pcnet.typing import State
 

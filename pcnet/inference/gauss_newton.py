@@ -9,7 +9,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pcnet.inference.carry import merge
-from pcnet.inference.equilibrium import CurvedErrorProblem, EnergyPoint, ErrorProblem, LinearGaussian
+from pcnet.inference.equilibrium import (
+    CurvedErrorProblem,
+    EnergyPoint,
+    ErrorProblem,
+    LinearGaussian,
+    PackedMetric,
+)
 from pcnet.inference.error_coordinates import ErrorView
 from pcnet.inference.solver import Solver
 from pcnet.typing import State
@@ -22,7 +28,7 @@ SHRINK, GROW = 0.25, 2.0
 TIGHTEST = 1e-3
 """Relative tolerance of the linear systems that is never tightened further."""
 FLATTEST = 1e-6
-"""Of the largest curvature met: directions flatter than that are taken for flat, and bounded by it."""
+"""Of the metric's curvature: directions flatter than that are taken for flat, and bounded by it."""
 
 
 class Trial(NamedTuple):
@@ -106,9 +112,9 @@ class GaussNewton(Solver):
         626.
     """
 
-    forcing: float = 0.3
+    forcing: float = 0.15
     patience: int = 4
-    max_products: int = 50
+    max_products: int = 10
     check_every: int = 1
     requires = ErrorProblem
 
@@ -128,10 +134,8 @@ class GaussNewton(Solver):
 
     def init(self, problem: ErrorView, point: EnergyPoint) -> Memory:
         unknown, nothing = torch.full_like(point.energy, torch.inf), torch.zeros_like(point.energy)
-        start, gradient = _packed(problem.coordinates(point.values)), _packed(problem.gradient(point))
-        norm, count = torch.linalg.vector_norm(gradient, dim=-1), torch.zeros_like(nothing, dtype=torch.long)
-        still = torch.zeros_like(start)
-        trial = Trial(unknown, start, still, nothing, nothing, nothing, unknown, norm, count)
+        start, count = _packed(problem.coordinates(point.values)), torch.zeros_like(nothing, dtype=torch.long)
+        trial = Trial(unknown, start, torch.zeros_like(start), nothing, nothing, nothing, unknown, unknown, count)
         metric = problem.problem.preconditioner(point) if self._refines(problem) else ()
         return Memory(trial, metric, torch.zeros_like(unknown, dtype=torch.bool))
 
@@ -149,9 +153,12 @@ class GaussNewton(Solver):
         refused, radius = _judged(point.energy, last)
         errors = problem.coordinates(point.values)
         here, gradient = _packed(errors), _packed(problem.gradient(point))
+        norm = torch.linalg.vector_norm(gradient, dim=-1)
+        first = torch.where(last.gradient.isinf(), norm, last.gradient).detach()
         if self._refines(problem):
             metric = self._renewed(problem, point, carry, refused)
-            found = self._refined(problem, point, gradient, metric, radius, refused, last.gradient)
+            rtol = (norm / first).sqrt().clamp(TIGHTEST, self.forcing).detach()
+            found = self._refined(problem, point, gradient, metric, radius, refused, rtol)
             cut = found.length > 0.9 * radius
             stale = refused | cut | (found.products > self.patience)
         else:
@@ -165,6 +172,7 @@ class GaussNewton(Solver):
             slope=slope,
             curvature=found.curvature,
             length=found.length,
+            gradient=first,
         )
         if refused.any():
             # Where kinks stop units, energy can rise along all but the very beginning of a step that the model likes.
@@ -189,20 +197,16 @@ class GaussNewton(Solver):
         problem: ErrorView,
         point: EnergyPoint,
         gradient: Float[Tensor, "B N"],
-        metric: Any,
+        metric: PackedMetric,
         radius: Float[Tensor, " B"],
         refused: Bool[Tensor, " B"],
-        first: Float[Tensor, " B"],
+        rtol: Float[Tensor, " B"],
     ) -> "Found":
         """The step by conjugate gradients; none in refused rows, whose right side is zero."""
 
-        def product(direction: Tensor) -> Tensor:
-            return _packed(problem.problem.error_curvature(point, _unpacked(direction, point.values)))
-
+        product = problem.problem.error_curvature(point)
         downhill = torch.where(refused.unsqueeze(-1), 0.0, -gradient)
-        norm = torch.linalg.vector_norm(gradient, dim=-1)
-        rtol = (norm / first).sqrt().clamp(TIGHTEST, self.forcing)
-        system = System(product, lambda r: metric.solve((r,))[0], radius.detach(), rtol.detach())
+        system = System(product, metric, radius, rtol)
         found = system.solve(downhill, self.max_products, self.check_every)
         if not problem.kinked:
             return found
@@ -237,49 +241,85 @@ class System:
 
     Args:
         product: d -> H d.
-        solve_metric: r -> P^-1 r.
+        metric: P.
         radius: of the ball.
         rtol: relative tolerance on sqrt(r^T P^-1 r).
     """
 
     product: Callable[[Tensor], Tensor]
-    solve_metric: Callable[[Tensor], Tensor]
+    metric: PackedMetric
     radius: Float[Tensor, " B"]
     rtol: Float[Tensor, " B"]
 
     def solve(self, downhill: Float[Tensor, "B N"], max_products: int, check_every: int) -> Found:
         """Conjugate gradients from zero until the tolerance, the ball's edge, or a direction in which the energy curves down."""
         x, left = torch.zeros_like(downhill), downhill
-        direction = self.solve_metric(left)
+        direction = self._descent(left)
         decrement = _dot(left, direction)
         goal = self.rtol**2 * decrement.detach()
-        # In the norm of P: |x|^2, <x, direction>, |direction|^2, by recurrence.
-        xx, xd, dd = torch.zeros_like(goal), torch.zeros_like(goal), decrement.detach()
-        active, steepest = decrement > 0, torch.zeros_like(goal)
-        used = torch.zeros_like(active, dtype=torch.long)
+        active, used = decrement > 0, torch.zeros_like(goal, dtype=torch.long)
+        path = Path.of(decrement, self.radius) if self.radius.isfinite().any() else None
         for k in range(max_products):
             if k % check_every == 0 and not active.any():
                 break
             image = self.product(direction)
             used = used + active
             curvature = _dot(direction, image)
-            steepest = torch.maximum(steepest, curvature.detach().abs() / dd)
-            flat = FLATTEST * steepest * dd
-            wished = decrement / torch.where(active, torch.maximum(curvature.abs(), flat), 1.0)
-            edge = (-xd + (xd * xd + dd * (self.radius**2 - xx)).clamp(min=0).sqrt()) / dd
-            inside = wished < edge
-            length = torch.where(active, torch.where(inside, wished, edge), 0.0)
+            flat = FLATTEST * decrement.detach()
+            length = torch.where(active, decrement / torch.maximum(curvature.abs(), flat), 0.0)
+            going = curvature > flat
+            if path is not None:
+                edge = path.edge()
+                going = going & (length < edge)
+                length = torch.where(active, torch.minimum(length, edge), 0.0)
             column = length.unsqueeze(-1)
             x, left = torch.addcmul(x, column, direction), torch.addcmul(left, column, image, value=-1)
-            descent = self.solve_metric(left)
+            descent = self._descent(left)
             previous, decrement = decrement, _dot(left, descent)
             ratio = decrement / torch.where(active, previous, torch.inf)
             direction = torch.addcmul(descent, ratio.unsqueeze(-1), direction)
-            step, share = length.detach(), ratio.detach()
-            xx, xd = xx + step * (2 * xd + step * dd), share * (xd + step * dd)
-            dd = decrement.detach() + share**2 * dd
-            active = active & inside & (curvature > flat) & (decrement > goal)
-        return Found(x, _dot(x, downhill - left), xx.clamp(min=0).sqrt(), used)
+            path = None if path is None else path.onward(length, ratio, decrement)
+            active = active & going & (decrement > goal)
+        return Found(x, _dot(x, downhill - left), self.metric.length(x.detach()), used)
+
+    def _descent(self, left: Tensor) -> Tensor:
+        return self.metric.solve((left,))[0]
+
+
+class Path(NamedTuple):
+    """How far conjugate gradients have come, in the norm of the metric, by recurrence.
+
+    Attributes:
+        radius: how far they may.
+        xx: |x|^2.
+        xd: <x, direction>.
+        dd: |direction|^2.
+    """
+
+    radius: Float[Tensor, " B"]
+    xx: Float[Tensor, " B"]
+    xd: Float[Tensor, " B"]
+    dd: Float[Tensor, " B"]
+
+    @classmethod
+    def of(cls, decrement: Float[Tensor, " B"], radius: Float[Tensor, " B"]) -> "Path":
+        """Where they begin."""
+        return cls(radius, torch.zeros_like(radius), torch.zeros_like(radius), decrement.detach())
+
+    def edge(self) -> Float[Tensor, " B"]:
+        """Multiple of the direction that leads to the edge."""
+        room = self.dd * (self.radius**2 - self.xx)
+        return (-self.xd + (self.xd**2 + room).clamp(min=0).sqrt()) / self.dd
+
+    def onward(self, length: Float[Tensor, " B"], ratio: Float[Tensor, " B"], decrement: Float[Tensor, " B"]) -> "Path":
+        """After a step of this length, with the next direction made from the last one in this ratio."""
+        step, share = length.detach(), ratio.detach()
+        return Path(
+            self.radius,
+            self.xx + step * (2 * self.xd + step * self.dd),
+            share * (self.xd + step * self.dd),
+            decrement.detach() + share**2 * self.dd,
+        )
 
 
 def _scaled(

@@ -20,6 +20,9 @@ LANCZOS_STEPS = 16
 FLATTEST, SADDLE = 1e-4, 1e-2
 """Of the largest curvature: what a smallest one below that, or a negative one, is taken for."""
 
+BESIDE = 1e-6
+"""Values that are as good as zero but no kink."""
+
 
 class Pace(NamedTuple):
     """A step size of its own for every row.
@@ -37,7 +40,7 @@ class Pace(NamedTuple):
 
 def inverse_curvature(problem: CurvedProblem, point: EnergyPoint) -> Pace:
     """Step size 1 / (largest curvature): half of what is stable, the optimum for a condition number of 1 to 3."""
-    found = extremes(problem, point, steps=LANCZOS_STEPS)
+    found = extremes(problem, _off_kinks(problem, point), steps=LANCZOS_STEPS)
     step_size = _reciprocal(found.ceiling).unsqueeze(-1)
     return Pace(step_size, torch.zeros_like(step_size), _counted(found))
 
@@ -48,11 +51,18 @@ def heavy_ball(problem: CurvedProblem, point: EnergyPoint) -> Pace:
     Polyak's optimum, 4 / (sqrt L + sqrt m)^2, is twice as fast on a quadratic but unstable as soon as a curvature on the way
     exceeds L; this one bears up to four times as much.
     """
-    found = extremes(problem, point, steps=LANCZOS_STEPS)
+    found = extremes(problem, _off_kinks(problem, point), steps=LANCZOS_STEPS)
     ratio = (found.smallest * _reciprocal(found.ceiling)).clamp(FLATTEST, 1.0)
     ratio = torch.where(found.smallest > 0, ratio, SADDLE)
     momentum = (1 - ratio.sqrt()).square()
     return Pace(_reciprocal(found.ceiling).unsqueeze(-1), momentum.unsqueeze(-1), _counted(found))
+
+
+def _off_kinks(problem: CurvedProblem, point: EnergyPoint) -> EnergyPoint:
+    """A point beside, where no unit is held in its kink: curvature leaves those out, and they may start to move later."""
+    if not problem.kinked:
+        return point
+    return problem.at(tuple(torch.where(x == 0, BESIDE, x) for x in point.values))
 
 
 def _reciprocal(curvature: Tensor) -> Tensor:

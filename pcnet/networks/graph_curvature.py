@@ -6,124 +6,163 @@ would take six by its parts: Q v pushes v up the trunk (one), H bends it (four),
 trunk once and comes back once: what a trunk prediction's own curvature sends and what Q^T pulls through it travel together.
 """
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from pcnet.energies import ErrorEnergy
-from pcnet.networks.layers import Return
-from pcnet.typing import State
 
 if TYPE_CHECKING:
     from pcnet.networks.graph_problem import GraphPoint, GraphProblem
 
+Groups = list[Tensor | None]
+"""One entry for every free node, in the network's order; None where nothing has come yet."""
+
+
+class Link:
+    """One prediction at a point, ready for Hessian products.
+
+    Args:
+        problem: of which it is a part.
+        point: where.
+        index: of the prediction.
+    """
+
+    def __init__(self, problem: "GraphProblem", point: "GraphPoint", index: int) -> None:
+        p, sent, places = problem.structure.predictions[index], point.sent[index], problem.structure.places
+        self.target, self.weight, self.energy = places.get(p.target), p.weight, problem.structure.energies[index]
+        self.value, self.prediction = point.nodes[p.target], sent.prediction
+        signal = point.signals[index]
+        self.turns = [(places[s], part.turn(signal)) for s, part in zip(p.sources, sent.parts) if s in places]
+
+    def push(self, moved: Groups) -> tuple[Tensor | None, list[Any]]:
+        """How the prediction changes, None if nothing it comes from moves; and what `pull` has to know."""
+        pushed, kept = None, []
+        for source, turn in self.turns:
+            part, known = turn.push(moved[source])
+            pushed = part if pushed is None else pushed + part
+            kept.append(known)
+        return pushed, kept
+
+    def pull(self, gradient: Tensor, kept: list[Any], total: Groups) -> None:
+        """Add to its sources what comes back through it."""
+        for (source, turn), known in zip(self.turns, kept):
+            part = turn.pull(gradient, known)
+            total[source] = part if total[source] is None else total[source] + part
+
+    def curved(self, dvalue: Tensor | None, dprediction: Tensor | None) -> tuple[Tensor, Tensor]:
+        """d2E (dvalue, dprediction), weighted; a None does not move."""
+        by_value, by_prediction = self.energy.curvature_product(
+            self.value,
+            self.prediction,
+            torch.zeros_like(self.value) if dvalue is None else dvalue,
+            torch.zeros_like(self.prediction) if dprediction is None else dprediction,
+        )
+        return self.weight * by_value, self.weight * by_prediction
+
+
+@dataclass(frozen=True)
+class Step:
+    """One node on the way up and down the trunk.
+
+    Attributes:
+        place: of the node.
+        name: of the node.
+        link: the prediction that its error is measured from.
+        plain: value and prediction move apart by the error alone; then what the energy's curvature sends either way cancels
+            on the way back, and what is left is a diagonal.
+    """
+
+    place: int
+    name: str
+    link: Link | None
+    plain: bool
+
 
 class ErrorCurvature:
-    """One product with Q^T H Q in the making.
+    """Q^T H Q at a point, as a function of packed directions.
 
     Args:
         problem: whose energy.
         point: where.
-        direction: v.
     """
 
-    def __init__(self, problem: "GraphProblem", point: "GraphPoint", direction: State) -> None:
-        self.problem, self.point, self.structure = problem, point, problem.structure
-        self.errors = dict(zip(self.structure.free, direction, strict=True))
-        self.moved: dict[str, Tensor] = {}
-        self.pushed: dict[int, Tensor | None] = {}
-        self.returns: dict[int, tuple[Return | None, ...]] = {}
-        self.total: dict[str, Tensor] = {}
+    def __init__(self, problem: "GraphProblem", point: "GraphPoint") -> None:
+        structure = problem.structure
+        self.problem, self.point, self.widths = problem, point, problem.widths
+        self.steps = [self._step(name) for name in structure.order]
+        trunk = set(structure.trunk.values())
+        self.beside = [Link(problem, point, k) for k in range(len(structure.predictions)) if k not in trunk]
+        self.priors = [(structure.places[n], p.curvature(point.nodes[n])) for n, p in structure.priors.items()]
+        unit = all(step.plain and structure.units[structure.trunk[step.name]] for step in self.steps)
+        self.diagonal = point.energy.new_ones(1) if unit else self._diagonal()
 
-    def product(self) -> State:
-        """Q^T H Q v."""
-        for name in self.structure.order:
-            self._move(name)
-        trunk = set(self.structure.trunk.values())
-        for index in range(len(self.structure.predictions)):
-            if index not in trunk:
-                self._turn(index)
-                self._curve_beside(index)
-        for name, prior in self.structure.priors.items():
-            self._add(name, prior.curvature(self.point.nodes[name]) * self.moved[name])
-        for name in reversed(self.structure.order):
-            self._come_back(name)
-        return tuple(self.total[name] for name in self.structure.free)
+    def _step(self, name: str) -> Step:
+        structure = self.problem.structure
+        place = structure.places[name]
+        if name not in structure.trunk:
+            return Step(place, name, None, False)
+        link = Link(self.problem, self.point, structure.trunk[name])
+        return Step(place, name, link, isinstance(link.energy, ErrorEnergy) and name not in self.point.moving)
 
-    def _move(self, name: str) -> None:
-        """dx of one node: its error's own and what its sources push."""
-        index = self.structure.trunk.get(name)
-        step = self.errors[name]
-        if index is not None:
-            pushed = self._turn(index)
-            energy, sent = self.structure.energies[index], self.point.sent[index]
-            step = step if pushed is None else step + energy.push_centre(sent.prediction, pushed)
-        self.moved[name] = self.problem.allowed(self.point, name, step)
+    def _diagonal(self) -> Float[Tensor, "B N"]:
+        own = [torch.zeros_like(group) for group in self.point.values]
+        for step in self.steps:
+            if step.plain:
+                bend = step.link.energy.bend(step.link.value - step.link.prediction)
+                own[step.place] = (step.link.weight * bend).expand_as(own[step.place])
+        return torch.cat(own, -1)
 
-    def _turn(self, index: int) -> Tensor | None:
-        """How a prediction changes; None if none of its sources moves."""
-        p = self.structure.predictions[index]
-        turned = [
-            part.turn(self.moved[source]) if source in self.errors else None
-            for source, part in zip(p.sources, self.point.sent[index].parts)
-        ]
-        pushed = [turn[0] for turn in turned if turn is not None]
-        self.returns[index] = tuple(None if turn is None else turn[1] for turn in turned)
-        self.pushed[index] = sum(pushed[1:], pushed[0]) if pushed else None
-        return self.pushed[index]
+    def __call__(self, direction: Float[Tensor, "B N"]) -> Float[Tensor, "B N"]:
+        """The product."""
+        errors = direction.split(self.widths, -1)
+        moved: Groups = [None] * len(errors)
+        pushes = []
+        for step in self.steps:
+            pushed, kept = step.link.push(moved) if step.link is not None else (None, [])
+            pushes.append((pushed, kept))
+            group = errors[step.place]
+            if pushed is not None:
+                group = group + (pushed if step.plain else step.link.energy.push_centre(step.link.prediction, pushed))
+            moved[step.place] = group if step.plain else self._allowed(step.name, group)
+        total = self._beside(moved)
+        for step, (pushed, kept) in zip(reversed(self.steps), reversed(pushes)):
+            place = step.place
+            if total[place] is None:
+                total[place] = torch.zeros_like(errors[place])
+            if step.plain:
+                step.link.pull(total[place], kept, total)
+            else:
+                self._come_back(step, moved[place], pushed, kept, total)
+        return torch.addcmul(torch.cat(total, -1), self.diagonal, direction)
 
-    def _curve_beside(self, index: int) -> None:
-        """What a prediction beside the trunk adds: to its target if that is free, and to its sources."""
-        target = self.structure.predictions[index].target
-        if self.pushed[index] is None and target not in self.moved:
-            return
-        by_value, by_prediction = self._curved(index)
-        if target in self.moved:
-            self._add(target, by_value)
-        self._send_back(index, by_prediction)
+    def _beside(self, moved: Groups) -> Groups:
+        """What priors and predictions beside the trunk add."""
+        total: Groups = [None] * len(moved)
+        for place, curvature in self.priors:
+            total[place] = curvature * moved[place]
+        for link in self.beside:
+            pushed, kept = link.push(moved)
+            if pushed is None and link.target is None:
+                continue
+            by_value, by_prediction = link.curved(None if link.target is None else moved[link.target], pushed)
+            if link.target is not None:
+                total[link.target] = by_value if total[link.target] is None else total[link.target] + by_value
+            link.pull(by_prediction, kept, total)
+        return total
 
-    def _come_back(self, name: str) -> None:
+    def _come_back(self, step: Step, moved: Tensor, pushed: Tensor | None, kept: list[Any], total: Groups) -> None:
         """Add what the energy of a node's own prediction bends, and pull everything through that prediction."""
-        index = self.structure.trunk.get(name)
-        if index is None:
-            self.total[name] = self.problem.allowed(self.point, name, self._so_far(name))
+        link, place = step.link, step.place
+        if link is None:
+            total[place] = self._allowed(step.name, total[place])
             return
-        energy, sent = self.structure.energies[index], self.point.sent[index]
-        if isinstance(energy, ErrorEnergy) and name not in self.point.moving:
-            # Value and prediction move apart by v alone, and what its curvature sends either way cancels on the way back.
-            back = self.total.get(name)
-            bend = energy.bend(self.point.nodes[name] - sent.prediction)
-            own = self.problem.weighted(self.structure.predictions[index], bend * self.errors[name])
-            self.total[name] = own if back is None else own + back
-            self._send_back(index, torch.zeros_like(own) if back is None else back)
-            return
-        by_value, by_prediction = self._curved(index)
-        self._add(name, by_value)
-        self.total[name] = self.problem.allowed(self.point, name, self.total[name])
-        self._send_back(index, by_prediction + energy.pull_centre(sent.prediction, self.total[name]))
+        by_value, by_prediction = link.curved(moved, pushed)
+        total[place] = self._allowed(step.name, total[place] + by_value)
+        link.pull(by_prediction + link.energy.pull_centre(link.prediction, total[place]), kept, total)
 
-    def _curved(self, index: int) -> Sequence[Tensor]:
-        """d2E (dvalue, dprediction), weighted."""
-        p, sent, pushed = self.structure.predictions[index], self.point.sent[index], self.pushed[index]
-        value = self.point.nodes[p.target]
-        bent = self.structure.energies[index].curvature_product(
-            value,
-            sent.prediction,
-            self.moved.get(p.target, torch.zeros_like(value)),
-            torch.zeros_like(sent.prediction) if pushed is None else pushed,
-        )
-        return [self.problem.weighted(p, g) for g in bent]
-
-    def _send_back(self, index: int, gradient: Tensor) -> None:
-        """Pull a change of the signal through a prediction whose Jacobian has changed too."""
-        for source, back in zip(self.structure.predictions[index].sources, self.returns[index]):
-            if back is not None:
-                self._add(source, back(gradient, self.point.signals[index]))
-
-    def _so_far(self, name: str) -> Tensor:
-        return self.total[name] if name in self.total else torch.zeros_like(self.moved[name])
-
-    def _add(self, name: str, gradient: Tensor) -> None:
-        self.total[name] = self.total[name] + gradient if name in self.total else gradient
+    def _allowed(self, name: str, group: Tensor) -> Tensor:
+        return self.problem.allowed(self.point, name, group)

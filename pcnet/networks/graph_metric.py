@@ -66,6 +66,10 @@ class Woodbury(NamedTuple):
         solved = scaled - (weights @ self.rows).squeeze(-2) / self.diagonal
         return unpacked(solved, gradient)
 
+    def length(self, step: Float[Tensor, "B N"]) -> Float[Tensor, " B"]:
+        curved = (step.unsqueeze(-2) @ self.rows.mT).square().sum((-1, -2))
+        return ((self.diagonal * step * step).sum(-1) + curved).sqrt()
+
 
 class Dense(NamedTuple):
     """P by its matrix.
@@ -79,6 +83,9 @@ class Dense(NamedTuple):
     def solve(self, gradient: State) -> State:
         return unpacked(torch.cholesky_solve(packed(gradient).unsqueeze(-1), self.factor).squeeze(-1), gradient)
 
+    def length(self, step: Float[Tensor, "B N"]) -> Float[Tensor, " B"]:
+        return torch.linalg.vector_norm(step.unsqueeze(-2) @ self.factor, dim=(-1, -2))
+
 
 class Diagonal(NamedTuple):
     """diag(h) alone.
@@ -91,6 +98,9 @@ class Diagonal(NamedTuple):
 
     def solve(self, gradient: State) -> State:
         return unpacked(packed(gradient) / self.diagonal, gradient)
+
+    def length(self, step: Float[Tensor, "B N"]) -> Float[Tensor, " B"]:
+        return (self.diagonal * step * step).sum(-1).sqrt()
 
 
 @dataclass(frozen=True)
@@ -176,6 +186,8 @@ def _stiffness(
 
 def _own_stiffness(problem: "GraphProblem", point: "GraphPoint", name: str) -> Float[Tensor, "B D"]:
     structure, value = problem.structure, point.nodes[name]
+    if name not in structure.priors and name in structure.trunk and structure.units[structure.trunk[name]]:
+        return torch.ones_like(value)
     total = torch.zeros_like(value)
     if name in structure.trunk:
         index = structure.trunk[name]

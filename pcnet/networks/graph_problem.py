@@ -167,15 +167,24 @@ class GraphProblem(CurvedErrorProblem, FlowProblem):
             return value
         return torch.where(self.unheld[name], value, self.clamped.values[name])
 
-    def _evaluate(self, nodes: dict[str, Tensor], sent: tuple[Sent, ...]) -> GraphPoint:
+    def _evaluate(
+        self, nodes: dict[str, Tensor], sent: tuple[Sent, ...], known: Mapping[int, Tensor] | None = None
+    ) -> GraphPoint:
+        """From all values and predictions, and from the errors of some predictions, should they be known already."""
         total: dict[str, Tensor] = {}
-        signals, energy = [], self.zeros()
-        for p, energy_of, s in zip(self.structure.predictions, self.structure.energies, sent):
-            cost, pushed, signal = _mismatch(energy_of, nodes[p.target], s.prediction)
-            signal = self.weighted(p, signal)
-            self._collect(total, p, self.weighted(p, pushed), signal, s.parts)
-            energy = energy + self.weighted(p, cost)
+        signals, energy, squares = [], self.zeros(), []
+        for index, (p, s) in enumerate(zip(self.structure.predictions, sent)):
+            if self.structure.units[index]:
+                pushed = known[index] if known and index in known else nodes[p.target] - s.prediction
+                squares.append(torch.linalg.vecdot(pushed, pushed))
+                signal = pushed.neg()
+            else:
+                cost, *gradients = _mismatch(self.structure.energies[index], nodes[p.target], s.prediction)
+                pushed, signal = (self.weighted(p, g) for g in gradients)
+                energy = energy + self.weighted(p, cost)
+            self._collect(total, p, pushed, signal, s.parts)
             signals.append(signal)
+        energy = energy + 0.5 * sum(squares) if squares else energy
         for name, prior in self.structure.priors.items():
             total[name] = total.get(name, 0.0) + prior.gradient(nodes[name])
             energy = energy + prior(nodes[name])
@@ -253,16 +262,17 @@ class GraphProblem(CurvedErrorProblem, FlowProblem):
 
     def at_errors(self, errors: State) -> GraphPoint:
         given = dict(zip(self.structure.free, errors, strict=True))
-        nodes, sent = dict(self.held), {}
+        nodes, sent, known = dict(self.held), {}, {}
         for name in self.structure.order:
             value = given[name]
             if name in self.structure.trunk:
                 index = self.structure.trunk[name]
                 sent[index] = self.send(index, nodes)
-                value = self.structure.predictions[index].energy.centre(sent[index].prediction) + value
+                value = self.structure.energies[index].centre(sent[index].prediction) + value
+                known |= {index: given[name]} if name not in self.unheld else {}
             nodes[name] = self.hold(name, value)
         every = range(len(self.structure.predictions))
-        return self._evaluate(nodes, tuple(sent[i] if i in sent else self.send(i, nodes) for i in every))
+        return self._evaluate(nodes, tuple(sent[i] if i in sent else self.send(i, nodes) for i in every), known)
 
     def errors(self, values: State) -> State:
         nodes = self.nodes(values)
@@ -300,8 +310,8 @@ class GraphProblem(CurvedErrorProblem, FlowProblem):
             done[name] = self.allowed(point, name, step)
         return tuple(done[name] for name in self.structure.free)
 
-    def error_curvature(self, point: GraphPoint, direction: State) -> State:
-        return ErrorCurvature(self, point, direction).product()
+    def error_curvature(self, point: GraphPoint) -> ErrorCurvature:
+        return ErrorCurvature(self, point)
 
     def gauss_newton(self, point: GraphPoint) -> Metric:
         return metric_of(self, point)

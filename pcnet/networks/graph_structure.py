@@ -92,6 +92,16 @@ class Structure:
         return tuple(p.energy for p in self.predictions)
 
     @cached_property
+    def places(self) -> dict[str, int]:
+        """Where in a state each free node is."""
+        return {name: place for place, name in enumerate(self.free)}
+
+    @cached_property
+    def units(self) -> tuple[bool, ...]:
+        """Which predictions cost 1/2 error^2 and nothing else."""
+        return tuple(isinstance(p.energy, Gaussian) and p.energy.is_unit and p.weight == 1 for p in self.predictions)
+
+    @cached_property
     def layers(self) -> tuple[tuple[Layer, ...], ...]:
         """Of the predictions."""
         return tuple(tuple(p.layers) for p in self.predictions)

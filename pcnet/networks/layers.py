@@ -8,7 +8,6 @@ them.
 
 import abc
 from collections.abc import Callable
-from functools import cached_property
 
 import torch
 from jaxtyping import Float
@@ -17,10 +16,8 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from pcnet.networks.activations import Activation, Identity
+from pcnet.networks.turns import Bent, BentBefore, Straight, Turn
 from pcnet.predictor import check_sizes
-
-Return = Callable[[Float[Tensor, "B M"], Float[Tensor, "B M"]], Float[Tensor, "B N"]]
-"""What comes back through a layer, see `Linearised.turn`."""
 
 
 class Linearised(abc.ABC):
@@ -45,8 +42,8 @@ class Linearised(abc.ABC):
         """How `pull(gradient)` changes when the source moves along `direction`: the second derivative."""
 
     @abc.abstractmethod
-    def turn(self, direction: Float[Tensor, "B N"]) -> tuple[Float[Tensor, "B M"], Return]:
-        """`push(direction)`, and (g, h) -> `pull(g) + bend(h, direction)`: a Hessian product's way through the layer."""
+    def turn(self, signal: Float[Tensor, "B M"]) -> Turn:
+        """The same Jacobian, ready for Hessian products: direction and gradient -> `pull(gradient) + bend(signal, direction)`."""
 
     @abc.abstractmethod
     def weight_gradients(self, gradient: Float[Tensor, "B M"]) -> dict[str, Tensor]:
@@ -99,8 +96,8 @@ class _LinearisedSkip(Linearised):
     def bend(self, gradient: Tensor, direction: Tensor) -> Tensor:
         return torch.zeros_like(direction)
 
-    def turn(self, direction: Tensor) -> tuple[Tensor, Return]:
-        return direction, lambda gradient, signal: gradient
+    def turn(self, signal: Tensor) -> Turn:
+        return Straight()
 
     def weight_gradients(self, gradient: Tensor) -> dict[str, Tensor]:
         return {}
@@ -180,24 +177,14 @@ class _LinearisedDense(Linearised):
     def bend(self, gradient: Tensor, direction: Tensor) -> Tensor:
         if self.slope is None:
             return torch.zeros_like(direction)
-        curved = self._curve * functional.linear(direction, self.weight)
+        curved = self.layer.activation.bend(self.input, self.activity) * functional.linear(direction, self.weight)
         return self.layer.scaled(gradient * curved) @ self.weight
 
-    def turn(self, direction: Tensor) -> tuple[Tensor, Return]:
-        moved = functional.linear(direction, self.weight)
-        pushed = self._through(moved)
+    def turn(self, signal: Tensor) -> Turn:
         if self.slope is None:
-            return pushed, lambda gradient, signal: self.pull(gradient)
-
-        def back(gradient: Tensor, signal: Tensor) -> Tensor:
-            sent = torch.addcmul(gradient * self.slope, signal * self._curve, moved)
-            return self.layer.scaled(sent) @ self.weight
-
-        return pushed, back
-
-    @cached_property
-    def _curve(self) -> Tensor:
-        return self.layer.activation.bend(self.input, self.activity)
+            return Straight(self.layer.scaled(self.weight))
+        curve = self.layer.activation.bend(self.input, self.activity)
+        return Bent(self.weight, self.layer.scaled(self.slope), self.layer.scaled(signal * curve))
 
     def weight_gradients(self, gradient: Tensor) -> dict[str, Tensor]:
         sent = self._through(gradient)
@@ -242,8 +229,13 @@ class _LinearisedActiveDense(Linearised):
         curved = self.layer.activation.bend(self.source, self.activity) * direction
         return self.layer.scaled(gradient @ self.layer.weight) * curved
 
-    def turn(self, direction: Tensor) -> tuple[Tensor, Return]:
-        return self.push(direction), lambda gradient, signal: self.pull(gradient) + self.bend(signal, direction)
+    def turn(self, signal: Tensor) -> Turn:
+        weight = self.layer.scaled(self.layer.weight)
+        if self.slope is None:
+            return Straight(weight)
+        return BentBefore(
+            weight, self.slope, (signal @ weight) * self.layer.activation.bend(self.source, self.activity)
+        )
 
     def weight_gradients(self, gradient: Tensor) -> dict[str, Tensor]:
         sent = self.layer.scaled(gradient)
@@ -327,8 +319,8 @@ class _LinearisedByAutograd(Linearised):
         )
         return bent
 
-    def turn(self, direction: Tensor) -> tuple[Tensor, Return]:
-        return self.push(direction), lambda gradient, signal: self.pull(gradient) + self.bend(signal, direction)
+    def turn(self, signal: Tensor) -> Turn:
+        return _TurnedByAutograd(self, signal)
 
     def weight_gradients(self, gradient: Tensor) -> dict[str, Tensor]:
         learned = {name: p for name, p in self.module.named_parameters() if p.requires_grad}
@@ -338,6 +330,17 @@ class _LinearisedByAutograd(Linearised):
             prediction = self.module(self.source.detach())
             gradients = torch.autograd.grad(prediction, list(learned.values()), gradient, materialize_grads=True)
         return {f"module.{name}": value for name, value in zip(learned, gradients)}
+
+
+class _TurnedByAutograd(Turn):
+    def __init__(self, part: _LinearisedByAutograd, signal: Tensor) -> None:
+        self.part, self.signal = part, signal
+
+    def push(self, direction: Tensor) -> tuple[Tensor, Tensor]:
+        return self.part.push(direction), direction
+
+    def pull(self, gradient: Tensor, direction: Tensor) -> Tensor:
+        return self.part.pull(gradient) + self.part.bend(self.signal, direction)
 
 
 _AFFINE = (

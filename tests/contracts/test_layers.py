@@ -11,15 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pcnet.networks.activations import Activation, Identity, LeakyReLU, ReLU, Softplus, Tanh
-from pcnet.networks.layers import (
-    ActiveDense,
-    AutogradLayer,
-    Dense,
-    Layer,
-    Skip,
-    convolution,
-    transposed_convolution,
-)
+from pcnet.networks.convolutions import convolution, transposed_convolution
+from pcnet.networks.layers import ActiveDense, AutogradLayer, Dense, Layer, Skip
 
 ROWS, SOURCES, DIRECTIONS = 3, 12, 4
 Reference = Callable[[dict[str, Tensor], Tensor], Tensor]

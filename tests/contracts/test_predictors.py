@@ -157,7 +157,7 @@ def test_flops_of_attention_by_hand(tokens: torch.Tensor) -> None:
     assert predictor.flops(LENGTH, 0) - linear_layers == 2 * 2 * 5 * 5 * 10 * 2
 
 
-@pytest.mark.parametrize("solver", [GaussNewton(), Euler(), Momentum()], ids=lambda solver: type(solver).__name__)
+@pytest.mark.parametrize("solver", [GaussNewton(), Euler(0.1), Momentum(0.1, 0.7)], ids=lambda solver: type(solver).__name__)
 @pytest.mark.parametrize("levels", [1, 2, 3])
 @pytest.mark.parametrize("iterations", [0, 1, 5])
 def test_flops_of_inference_are_those_of_torch(levels: int, iterations: int, solver, tokens: torch.Tensor) -> None:
@@ -177,7 +177,7 @@ def test_sequential_depth_by_hand() -> None:
         assert MODELS[label]().sequential_depth(LENGTH, 0) == 1 + (LENGTH - 1) + 1 + 1
     # One level: R, C, its way back; per iteration C and back (Gauss-Newton: law C, G G^T, the system, G^T w besides); the
     # last forecast R and C.
-    for solver, per_iteration in ((Euler(), 2), (GaussNewton(), 6)):
+    for solver, per_iteration in ((Euler(0.1), 2), (GaussNewton(), 6)):
         network = TemporalPC(V, D, levels=1, inference=Inference(solver))
         for iterations in (0, 1, 4):
             assert network.sequential_depth(LENGTH, iterations) == LENGTH * (3 + per_iteration * iterations) + 2

@@ -391,7 +391,8 @@ def test_solve_refuses_a_setting_out_of_range_by_its_name(name: str, value: floa
             for value in (0, -0.1, float("nan"), float("inf"))
         ),
         *((Momentum, "momentum", value) for value in (-0.1, 1.0, float("nan"))),
-        *((GaussNewton, "shrink", value) for value in (0, 1.0, float("nan"))),
+        *((GaussNewton, "forcing", value) for value in (0, 1.0, float("nan"))),
+        *((GaussNewton, name, -1) for name in ("patience", "max_products", "check_every")),
     ],
 )
 def test_a_solver_refuses_a_setting_out_of_range_by_its_name(solver: type[Solver], name: str, value: float) -> None:

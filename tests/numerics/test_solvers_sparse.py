@@ -118,6 +118,16 @@ def test_steps_stop_at_zero_in_every_loop() -> None:
     assert FixedSteps(0.3, 1).run(problem, begin).values[0].tolist() == expected
 
 
+def test_an_automatic_step_counts_units_that_are_still_held() -> None:
+    """From zero all units but the first are held; the step has to be short enough for the others as well."""
+    design = torch.diag(matrix([1.0, 3.0, 10.0])[0])
+    problem = Lasso(design, matrix([5.0, 0.1, 0.05]), 1.0)
+    point = problem.at((matrix([0.0, 0.0, 0.0]),))
+    assert point.residual[0].tolist() == [[-4.0, 0.0, 0.0]]
+    for carry in (Euler().init(problem, point), Momentum().init(problem, point).pace):
+        assert carry.step_size.item() == pytest.approx(1 / 100)
+
+
 def test_a_unit_that_was_stopped_loses_its_momentum() -> None:
     """From .1 with a gradient of 10 a step of -1 stops at zero; the next, from rest, is -.1 (8.9 - 1)."""
     problem = Lasso(matrix([1.0]), matrix([-8.9]), 1.0)
