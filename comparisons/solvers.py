@@ -3,7 +3,8 @@
 tanh networks 64 - width x depth - 10 with input and target held, in float32 on one thread; every solver starts at the
 feedforward sweep and runs until every row lies within 1e-4 (rms over all free units) of an equilibrium found in float64.
 Descents in values and in errors are tuned: each is given every setting of a small grid around what its curvature suggests, and
-the fastest counts. A solver is stopped once it has taken `--patience` times the time of the default one, and reported as a bound.
+the fastest counts. A solver is stopped once it has taken `--patience` times the time of the default one (three times, from 1.5
+seconds on), and reported as a bound.
 """
 
 import argparse
@@ -48,6 +49,8 @@ SETTLED = 2e-5
 """Largest entry of a gradient with which a row counts as having arrived in some minimum, though not the reference."""
 LONGEST = 8.0
 """Seconds that the default solver may take."""
+ENOUGH = 1.5
+"""Seconds after which another solver is stopped once it has taken three times as long as the default."""
 CLASSES = 10
 DEFAULT = "Gauss-Newton (default)"
 VALUES, ERRORS = "descent in values, tuned", "descent in errors, tuned"
@@ -226,7 +229,8 @@ def measure(point: Point, plan: Plan, patience: float) -> tuple[list[dict], list
         return best
 
     follow(GaussNewton(), net, x, y, goal, LONGEST)  # what is made once is not timed
-    bound = max(0.02, patience * run(DEFAULT, GaussNewton(), LONGEST).seconds[-1])
+    default = run(DEFAULT, GaussNewton(), LONGEST).seconds[-1]
+    bound = max(0.02, min(patience * default, max(ENOUGH, 3 * default)))
     in_errors = tune(ERRORS, grid(net, x, y, errors=True), bound)
     in_values = tune(VALUES, grid(net, x, y, errors=False), bound)
     for name, solver in others().items():

@@ -169,8 +169,16 @@ class CurvedErrorProblem(ErrorProblem, CurvedProblem):
         """
 
     @abc.abstractmethod
+    def stiffness(self, point: EnergyPoint) -> Float[Tensor, "B N"]:
+        """A positive diagonal model of that curvature: every error's own."""
+
+    @abc.abstractmethod
     def preconditioner(self, point: EnergyPoint) -> PackedMetric:
         """A positive-definite model of that curvature with a cheap inverse: Gauss-Newton's where it can be factorised."""
+
+    @abc.abstractmethod
+    def no_preconditioner(self, point: EnergyPoint) -> PackedMetric:
+        """The unit matrix in the form that `preconditioner` has here: what a solver remembers before it has made one."""
 
 
 class LinearGaussian(ErrorProblem):

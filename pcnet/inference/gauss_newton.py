@@ -25,10 +25,12 @@ ACCEPT, POOR, GOOD = 1e-4, 0.25, 0.75
 may grow."""
 SHRINK, GROW = 0.25, 2.0
 """What the radius is multiplied by."""
-TIGHTEST = 1e-3
+TIGHTEST = 1e-2
 """Relative tolerance of the linear systems that is never tightened further."""
 FLATTEST = 1e-6
 """Of the metric's curvature: directions flatter than that are taken for flat, and bounded by it."""
+OPENING = 2
+"""Products of the very first step, taken far from the minimum in the metric diag(h): P would serve it no better."""
 
 
 class Trial(NamedTuple):
@@ -72,7 +74,7 @@ class Memory(NamedTuple):
 
     Attributes:
         trial: the last step.
-        metric: kept from an earlier point; nothing where every step makes its own.
+        metric: kept from an earlier point; nothing where every step makes its own, or needs none.
         stale: rows that had better make a new one.
     """
 
@@ -81,30 +83,47 @@ class Memory(NamedTuple):
     stale: Bool[Tensor, " B"]
 
 
+class Diagonal(NamedTuple):
+    """diag(h) alone.
+
+    Attributes:
+        diagonal: h.
+    """
+
+    diagonal: Float[Tensor, "B N"]
+
+    def solve(self, gradient: State) -> State:
+        return _unpacked(_packed(gradient) / self.diagonal, gradient)
+
+    def length(self, step: Float[Tensor, "B N"]) -> Float[Tensor, " B"]:
+        return (self.diagonal * step * step).sum(-1).sqrt()
+
+
 @dataclass(frozen=True)
 class GaussNewton(Solver):
-    """Gauss-Newton in error coordinates, inside a trust region.
+    """Gauss-Newton in error coordinates, inside a trust region; the default.
 
         eps <- eps + d,      d = argmin g^T d + 1/2 d^T H d over d^T P d <= radius^2,      g = dF/deps,
         P = diag(h) + J^T Lam J,      H = Q^T (d2F/dx2) Q, Q = dx/deps.
 
-    J is the Jacobian of the held outputs with respect to the errors and Lam the curvature of their energy, so P costs one
-    system per sample, in the smaller of the number of outputs and of free units. A linear-Gaussian network has H = P and is
-    solved in one step.
+    J is the Jacobian of what is held with respect to the errors, Lam the curvature of its energy, so that P costs one system
+    per sample, in the smaller of the number of held and of free units. What a step does follows from what the problem is:
 
-    Elsewhere P lacks the curvature of the predictions, and steps made with P alone close in by a constant factor each, .3 to
-    .95. Where a problem has products with H for the price of two sweeps (`CurvedErrorProblem`: all graphs), d is found by
-    conjugate gradients on H in the metric P: the first is Gauss-Newton's step with its best length, and as many follow as
-    pay. Steps then close in quadratically: 4 to 7 in tanh networks of 5 to 40 layers. P is made where values start, and made
-    again for rows whose step took more than `patience` products, was cut at the region's edge, or was refused.
+    * `LinearGaussian`: H = P, and one step with P lands on the minimum.
+    * `CurvedErrorProblem` (every other graph), where a product with H costs two sweeps through the network: conjugate
+      gradients on H in the metric P, as many as pay. The first is Gauss-Newton's step with its best length. Steps with P
+      alone would close in by a factor of .3 to .95 each, because P lacks the curvature of the predictions; with H they close
+      in quadratically: 3 to 6 steps in tanh networks of 5 to 40 layers. The first step takes diag(h) for P; P is made at the
+      second, and again for rows whose step took more than `patience` products, was cut at the region's edge, or was refused.
+    * Other problems (a temporal network, whose P has the curvature of its tanh): steps with P alone, made anew each time.
 
-    Every row has its own radius. A step that does not lower the energy by at least a small share of what the model says is
-    taken back to a quarter, one evaluation a time, so energies never rise from one kept point to the next; the end of a row
-    that ran out of steps may be a point that was still to be refused.
+    Every row has its own radius. A step that lowers the energy by less than a small share of what the model says is taken
+    back to a quarter, one evaluation a time, so energies never rise from one kept point to the next; a row that ran out of
+    steps may end at a point that was still to be refused.
 
     Args:
         forcing: tolerance of the linear systems relative to the gradient, in (0, 1), tightened as the gradient falls.
-        patience: products of one step above which the metric is made anew, >= 0.
+        patience: products of one step above which P is made anew, >= 0.
         max_products: with H per step at most; 0 takes steps with P alone.
         check_every: products between looks at whether all rows are done; raise it on a GPU.
 
@@ -112,7 +131,7 @@ class GaussNewton(Solver):
         626.
     """
 
-    forcing: float = 0.15
+    forcing: float = 0.1
     patience: int = 4
     max_products: int = 10
     check_every: int = 1
@@ -136,8 +155,8 @@ class GaussNewton(Solver):
         unknown, nothing = torch.full_like(point.energy, torch.inf), torch.zeros_like(point.energy)
         start, count = _packed(problem.coordinates(point.values)), torch.zeros_like(nothing, dtype=torch.long)
         trial = Trial(unknown, start, torch.zeros_like(start), nothing, nothing, nothing, unknown, unknown, count)
-        metric = problem.problem.preconditioner(point) if self._refines(problem) else ()
-        return Memory(trial, metric, torch.zeros_like(unknown, dtype=torch.bool))
+        metric = problem.problem.no_preconditioner(point) if self._refines(problem) else ()
+        return Memory(trial, metric, torch.ones_like(unknown, dtype=torch.bool))
 
     def _refines(self, view: ErrorView) -> bool:
         """Whether H is at hand and is not P."""
@@ -156,11 +175,14 @@ class GaussNewton(Solver):
         norm = torch.linalg.vector_norm(gradient, dim=-1)
         first = torch.where(last.gradient.isinf(), norm, last.gradient).detach()
         if self._refines(problem):
-            metric = self._renewed(problem, point, carry, refused)
+            opening = bool(last.gradient.isinf().all())
+            metric = carry.metric if opening else self._renewed(problem, point, carry, refused)
             rtol = (norm / first).sqrt().clamp(TIGHTEST, self.forcing).detach()
-            found = self._refined(problem, point, gradient, metric, radius, refused, rtol)
-            cut = found.length > 0.9 * radius
-            stale = refused | cut | (found.products > self.patience)
+            chosen = Diagonal(problem.problem.stiffness(point)) if opening else metric
+            most = min(OPENING, self.max_products) if opening else self.max_products
+            downhill = torch.where(refused.unsqueeze(-1), 0.0, -gradient)
+            found = self._refined(problem, point, downhill, System(chosen, radius, rtol), most)
+            stale = refused | (found.length > 0.9 * radius) | (found.products > self.patience) | opening
         else:
             metric, stale = (), carry.stale
             found = _scaled(problem, point, gradient, radius, errors)
@@ -184,7 +206,9 @@ class GaussNewton(Solver):
         trial = onward._replace(products=last.products + found.products)
         return _unpacked(increment, errors), Memory(trial, metric, stale)
 
-    def _renewed(self, problem: ErrorView, point: EnergyPoint, carry: Memory, refused: Bool[Tensor, " B"]) -> Any:
+    def _renewed(
+        self, problem: ErrorView, point: EnergyPoint, carry: Memory, refused: Bool[Tensor, " B"]
+    ) -> PackedMetric:
         """The metric, made anew in rows that need it."""
         wanted = carry.stale & ~refused
         if not wanted.any():
@@ -193,27 +217,17 @@ class GaussNewton(Solver):
         return metric if wanted.all() else merge(wanted, metric, carry.metric)
 
     def _refined(
-        self,
-        problem: ErrorView,
-        point: EnergyPoint,
-        gradient: Float[Tensor, "B N"],
-        metric: PackedMetric,
-        radius: Float[Tensor, " B"],
-        refused: Bool[Tensor, " B"],
-        rtol: Float[Tensor, " B"],
+        self, problem: ErrorView, point: EnergyPoint, downhill: Float[Tensor, "B N"], system: "System", most: int
     ) -> "Found":
         """The step by conjugate gradients; none in refused rows, whose right side is zero."""
-
         product = problem.problem.error_curvature(point)
-        downhill = torch.where(refused.unsqueeze(-1), 0.0, -gradient)
-        system = System(product, metric, radius, rtol)
-        found = system.solve(downhill, self.max_products, self.check_every)
+        found = system.solve(product, downhill, most, self.check_every)
         if not problem.kinked:
             return found
         # A unit that a kink holds does not move against its own pseudo-gradient, into the wrong orthant.
-        held = (_packed(point.values) == 0) & (gradient * found.step > 0)
+        held = (_packed(point.values) == 0) & (downhill * found.step < 0)
         step = torch.where(held, 0.0, found.step)
-        return found._replace(step=step, curvature=(step * product(step)).sum(-1), products=found.products + 1)
+        return found._replace(step=step, curvature=_dot(step, product(step)), products=found.products + 1)
 
     def products(self, carry: Memory) -> Int[Tensor, " B"]:
         return carry.trial.products
@@ -240,18 +254,22 @@ class System:
     """Quadratic models, one per sample, each to be minimised in a ball that is round in its metric's norm.
 
     Args:
-        product: d -> H d.
         metric: P.
         radius: of the ball.
         rtol: relative tolerance on sqrt(r^T P^-1 r).
     """
 
-    product: Callable[[Tensor], Tensor]
     metric: PackedMetric
     radius: Float[Tensor, " B"]
     rtol: Float[Tensor, " B"]
 
-    def solve(self, downhill: Float[Tensor, "B N"], max_products: int, check_every: int) -> Found:
+    def solve(
+        self,
+        product: Callable[[Float[Tensor, "B N"]], Float[Tensor, "B N"]],
+        downhill: Float[Tensor, "B N"],
+        max_products: int,
+        check_every: int,
+    ) -> Found:
         """Conjugate gradients from zero until the tolerance, the ball's edge, or a direction in which the energy curves down."""
         x, left = torch.zeros_like(downhill), downhill
         direction = self._descent(left)
@@ -262,7 +280,7 @@ class System:
         for k in range(max_products):
             if k % check_every == 0 and not active.any():
                 break
-            image = self.product(direction)
+            image = product(direction)
             used = used + active
             curvature = _dot(direction, image)
             flat = FLATTEST * decrement.detach()

@@ -1,5 +1,7 @@
 """A graph pushed away from an outcome: an energy with a prediction of negative weight, and a metric that stays positive."""
 
+from collections.abc import Callable
+
 from jaxtyping import Int
 from torch import Tensor
 
@@ -57,14 +59,20 @@ class PushedGraph(CurvedErrorProblem):
     def error_gradient(self, point: GraphPoint) -> State:
         return self.problem.error_gradient(point)
 
-    def error_curvature(self, point: GraphPoint, direction: State) -> State:
-        return self.problem.error_curvature(point, direction)
+    def error_curvature(self, point: GraphPoint) -> Callable[[Tensor], Tensor]:
+        return self.problem.error_curvature(point)
 
-    def gauss_newton(self, point: GraphPoint) -> Metric:
-        return self.model.gauss_newton(point)
+    def stiffness(self, point: GraphPoint) -> Tensor:
+        return self.model.stiffness(point)
 
     def preconditioner(self, point: GraphPoint) -> PackedMetric:
         return self.model.preconditioner(point)
+
+    def no_preconditioner(self, point: GraphPoint) -> PackedMetric:
+        return self.model.no_preconditioner(point)
+
+    def gauss_newton(self, point: GraphPoint) -> Metric:
+        return self.model.gauss_newton(point)
 
 
 def nudged_problem(task: OutputTask, strength: float) -> GraphProblem | PushedGraph:

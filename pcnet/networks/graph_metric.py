@@ -1,9 +1,10 @@
 """Gauss-Newton's model of a graph's curvature in error coordinates, with its inverse.
 
-    P = diag(h) + G^T G,      h: curvature of each free node's own energy and prior,
+    P = diag(h) + G^T G,      h: curvature of each free node's own energy, and of its prior where it is its own error,
                               G^T G = sum over predictions of what is held of J^T Lam J, J from the errors to the prediction.
 
-G has R rows, one for every number predicted of what is held, and N columns, one for every free unit. The linear system is
+G has R rows, one for every number predicted of what is held (or for every unit that has both a prediction and a prior), and
+N columns, one for every free unit. The linear system is
 solved in the smaller of the two: N x N where N <= R; R x R by Woodbury's identity where R < N; and by conjugate gradients,
 with products from `push_forward` and `pull_back` only, where both exceed `LARGE`.
 
@@ -19,7 +20,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pcnet.energies.energy import per_direction
 from pcnet.inference.equilibrium import Metric, PackedMetric
+from pcnet.inference.gauss_newton import Diagonal
 from pcnet.inference.linear import conjugate_gradients
 from pcnet.typing import State
 
@@ -87,22 +90,6 @@ class Dense(NamedTuple):
         return torch.linalg.vector_norm(step.unsqueeze(-2) @ self.factor, dim=(-1, -2))
 
 
-class Diagonal(NamedTuple):
-    """diag(h) alone.
-
-    Attributes:
-        diagonal: h.
-    """
-
-    diagonal: Float[Tensor, "B N"]
-
-    def solve(self, gradient: State) -> State:
-        return unpacked(packed(gradient) / self.diagonal, gradient)
-
-    def length(self, step: Float[Tensor, "B N"]) -> Float[Tensor, " B"]:
-        return (self.diagonal * step * step).sum(-1).sqrt()
-
-
 @dataclass(frozen=True)
 class MatrixFree:
     """P by its products.
@@ -140,8 +127,23 @@ def metric_of(problem: "GraphProblem", point: "GraphPoint") -> Metric:
 def preconditioner_of(problem: "GraphProblem", point: "GraphPoint") -> PackedMetric:
     """P where it is cheap, else diag(h)."""
     if min(_height(problem), sum(problem.widths)) > WORTHWHILE:
-        return Diagonal(_stiffness(problem, point, DAMPING, None))
+        return Diagonal(stiffness_of(problem, point))
     return _factorised(problem, point, DAMPING)
+
+
+def stiffness_of(problem: "GraphProblem", point: "GraphPoint") -> Float[Tensor, "B N"]:
+    """h, 1 where there is none."""
+    return _stiffness(problem, point, DAMPING, None)
+
+
+def no_preconditioner_of(problem: "GraphProblem", point: "GraphPoint") -> PackedMetric:
+    """1 in the form of `preconditioner_of`, made of views that take no memory."""
+    height, width, batch = _height(problem), sum(problem.widths), len(point.energy)
+    one = point.energy.new_ones(()).expand(batch, width)
+    if min(height, width) > WORTHWHILE:
+        return Diagonal(one)
+    small = torch.eye(min(height, width), dtype=one.dtype, device=one.device).expand(batch, -1, -1)
+    return Woodbury(one, one.new_zeros(()).expand(batch, height, width), small) if height < width else Dense(small)
 
 
 def _factorised(problem: "GraphProblem", point: "GraphPoint", share: float) -> Woodbury | Dense:
@@ -163,10 +165,22 @@ def _outputs(problem: "GraphProblem") -> Iterator[tuple[int, "Prediction", bool]
             yield index, p, trunk
 
 
+def _restrained(problem: "GraphProblem") -> list[str]:
+    """Nodes with a prior on a value that is more than its own error."""
+    return [name for name in problem.structure.priors if name in problem.structure.trunk]
+
+
+def _seen(problem: "GraphProblem", p: "Prediction") -> Float[Tensor, "B M"]:
+    """Which of the numbers predicted of a node concern units that are held: 1 there, 0 elsewhere."""
+    held = problem.clamped.observed[p.target]
+    return held.repeat(1, p.energy.prediction_width(held.shape[-1]) // held.shape[-1])
+
+
 def _height(problem: "GraphProblem") -> int:
     """R: the number of rows of G."""
     widths = problem.structure.widths
-    return sum(p.energy.prediction_width(widths[p.target]) for _, p, _ in _outputs(problem))
+    predicted = sum(p.energy.prediction_width(widths[p.target]) for _, p, _ in _outputs(problem))
+    return predicted + sum(widths[name] for name in _restrained(problem))
 
 
 def _stiffness(
@@ -186,14 +200,14 @@ def _stiffness(
 
 def _own_stiffness(problem: "GraphProblem", point: "GraphPoint", name: str) -> Float[Tensor, "B D"]:
     structure, value = problem.structure, point.nodes[name]
-    if name not in structure.priors and name in structure.trunk and structure.units[structure.trunk[name]]:
+    if name in structure.trunk and structure.units[structure.trunk[name]]:
         return torch.ones_like(value)
     total = torch.zeros_like(value)
     if name in structure.trunk:
         index = structure.trunk[name]
         p = structure.predictions[index]
         total = total + problem.weighted(p, structure.energies[index].stiffness(value, point.sent[index].prediction))
-    if name in structure.priors:
+    elif name in structure.priors:
         total = total + structure.priors[name].curvature(value).clamp(min=0)
     return total
 
@@ -201,6 +215,9 @@ def _own_stiffness(problem: "GraphProblem", point: "GraphPoint", name: str) -> F
 def output_rows(problem: "GraphProblem", point: "GraphPoint") -> Float[Tensor, "B R N"]:
     """G."""
     blocks = [_block(problem, point, index, p, trunk) for index, p, trunk in _outputs(problem)]
+    for name in _restrained(problem):
+        curvature = problem.structure.priors[name].curvature(point.nodes[name]).clamp(min=0)
+        blocks.append(_down(problem, point, {name: curvature.sqrt().diag_embed()}))
     if not blocks:  # nothing that is held is predicted
         return point.energy.new_zeros(len(point.energy), 0, sum(problem.widths))
     return blocks[0] if len(blocks) == 1 else torch.cat(blocks, -2)
@@ -213,15 +230,21 @@ def _block(
     structure, sent = problem.structure, point.sent[index]
     root = p.weight**0.5 * p.energy.root(point.nodes[p.target], sent.prediction)
     if trunk:  # its free units are errors themselves
-        root = root * problem.clamped.observed[p.target].to(root.dtype).unsqueeze(-2)
+        root = root * _seen(problem, p).unsqueeze(-2)
     root = root.expand(len(point.energy), -1, -1)
     rows: dict[str, Tensor] = {}
     if not trunk and p.target in structure.free:
         rows[p.target] = -p.energy.push_centre(sent.prediction, root)
     _pull(p, sent, root, rows, structure.free)
+    return _down(problem, point, rows)
+
+
+def _down(problem: "GraphProblem", point: "GraphPoint", rows: dict[str, Tensor]) -> Float[Tensor, "B R N"]:
+    """Gradients in values, of some nodes at least, as gradients in errors: back along the trunk."""
+    structure, some = problem.structure, next(iter(rows.values()))
     for name in reversed(structure.order):
         if name not in rows:
-            rows[name] = root.new_zeros(()).expand(len(root), root.shape[-2], structure.widths[name])
+            rows[name] = some.new_zeros(()).expand(len(some), some.shape[-2], structure.widths[name])
             continue
         rows[name] = problem.allowed(point, name, rows[name])
         if name in structure.trunk:
@@ -253,7 +276,7 @@ def outputs_product(problem: "GraphProblem", point: "GraphPoint", direction: Sta
         if shift is None:
             continue
         if trunk:
-            seen = problem.clamped.observed[p.target].to(shift.dtype)
+            seen = _seen(problem, p)
             seen = seen if seen.dim() == shift.dim() else seen.unsqueeze(-2)
             shift = shift * seen
         signal = problem.weighted(p, energy.positive_product(point.nodes[p.target], sent.prediction, shift))
@@ -263,6 +286,9 @@ def outputs_product(problem: "GraphProblem", point: "GraphPoint", direction: Sta
         for source, part in zip(p.sources, sent.parts):
             if source in moved:
                 total[source] = total[source] + part.pull(signal)
+    for name in _restrained(problem):
+        curvature = structure.priors[name].curvature(point.nodes[name]).clamp(min=0)
+        total[name] = total[name] + per_direction(curvature, moved[name]) * moved[name]
     return problem.pull_back(point, tuple(total[name] for name in structure.free))
 
 

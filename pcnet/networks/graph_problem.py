@@ -32,7 +32,7 @@ from pcnet.inference.equilibrium import (
 )
 from pcnet.networks.graph_curvature import ErrorCurvature
 from pcnet.networks.graph_flow import ChainProgram
-from pcnet.networks.graph_metric import metric_of, preconditioner_of
+from pcnet.networks.graph_metric import metric_of, no_preconditioner_of, preconditioner_of, stiffness_of
 from pcnet.networks.graph_structure import Clamped, Prediction, Structure
 from pcnet.networks.layers import Linearised
 from pcnet.typing import State
@@ -269,7 +269,10 @@ class GraphProblem(CurvedErrorProblem, FlowProblem):
                 index = self.structure.trunk[name]
                 sent[index] = self.send(index, nodes)
                 value = self.structure.energies[index].centre(sent[index].prediction) + value
-                known |= {index: given[name]} if name not in self.unheld else {}
+                if (
+                    name not in self.unheld and not torch.is_grad_enabled()
+                ):  # weights stay in the graph, whatever the errors
+                    known[index] = given[name]
             nodes[name] = self.hold(name, value)
         every = range(len(self.structure.predictions))
         return self._evaluate(nodes, tuple(sent[i] if i in sent else self.send(i, nodes) for i in every), known)
@@ -316,8 +319,14 @@ class GraphProblem(CurvedErrorProblem, FlowProblem):
     def gauss_newton(self, point: GraphPoint) -> Metric:
         return metric_of(self, point)
 
+    def stiffness(self, point: GraphPoint) -> Float[Tensor, "B N"]:
+        return stiffness_of(self, point)
+
     def preconditioner(self, point: GraphPoint) -> PackedMetric:
         return preconditioner_of(self, point)
+
+    def no_preconditioner(self, point: GraphPoint) -> PackedMetric:
+        return no_preconditioner_of(self, point)
 
 
 class CurvedGraph(GraphProblem):

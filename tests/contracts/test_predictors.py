@@ -157,7 +157,9 @@ def test_flops_of_attention_by_hand(tokens: torch.Tensor) -> None:
     assert predictor.flops(LENGTH, 0) - linear_layers == 2 * 2 * 5 * 5 * 10 * 2
 
 
-@pytest.mark.parametrize("solver", [GaussNewton(), Euler(0.1), Momentum(0.1, 0.7)], ids=lambda solver: type(solver).__name__)
+@pytest.mark.parametrize(
+    "solver", [GaussNewton(), Euler(0.1), Momentum(0.1, 0.7)], ids=lambda solver: type(solver).__name__
+)
 @pytest.mark.parametrize("levels", [1, 2, 3])
 @pytest.mark.parametrize("iterations", [0, 1, 5])
 def test_flops_of_inference_are_those_of_torch(levels: int, iterations: int, solver, tokens: torch.Tensor) -> None:

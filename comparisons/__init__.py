@@ -1,0 +1,1 @@
+"""Claims, each with the command that shows it."""
