@@ -218,3 +218,13 @@ def axpy(state: State, factor: Float[Tensor, "B 1"] | float, direction: State) -
     if isinstance(factor, Tensor):
         return tuple(torch.addcmul(group, factor, step) for group, step in zip(state, direction, strict=True))
     return tuple(torch._foreach_add(state, direction, alpha=factor))
+
+
+def packed(state: State) -> Float[Tensor, "B *K N"]:
+    """All node groups side by side."""
+    return state[0] if len(state) == 1 else torch.cat(state, -1)
+
+
+def unpacked(whole: Float[Tensor, "B *K N"], like: State) -> State:
+    """The groups again, as wide as these."""
+    return (whole,) if len(like) == 1 else whole.split([group.shape[-1] for group in like], -1)

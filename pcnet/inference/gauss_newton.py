@@ -15,6 +15,10 @@ from pcnet.inference.equilibrium import (
     ErrorProblem,
     LinearGaussian,
     PackedMetric,
+    packed,
+    scale,
+    unpacked,
+    zeros_like,
 )
 from pcnet.inference.error_coordinates import ErrorView
 from pcnet.inference.solver import Solver
@@ -93,10 +97,45 @@ class Diagonal(NamedTuple):
     diagonal: Float[Tensor, "B N"]
 
     def solve(self, gradient: State) -> State:
-        return _unpacked(_packed(gradient) / self.diagonal, gradient)
+        return unpacked(packed(gradient) / self.diagonal, gradient)
 
     def length(self, step: Float[Tensor, "B N"]) -> Float[Tensor, " B"]:
         return (self.diagonal * step * step).sum(-1).sqrt()
+
+
+class Backtracking(NamedTuple):
+    """The last step with P alone, should it have to be shortened.
+
+    Attributes:
+        energy: where it began.
+        start: the errors there.
+        step: from there.
+    """
+
+    energy: Float[Tensor, " B"]
+    start: State
+    step: State
+
+    @classmethod
+    def of(cls, problem: ErrorView, point: EnergyPoint) -> "Backtracking":
+        """Before the first step."""
+        errors = problem.coordinates(point.values)
+        return cls(torch.full_like(point.energy, torch.inf), errors, zeros_like(errors))
+
+    def step_on(self, problem: ErrorView, point: EnergyPoint) -> tuple[State, "Backtracking"]:
+        """Gauss-Newton's own step, or a quarter of the last one where that raised the energy."""
+        errors = problem.coordinates(point.values)
+        step = tuple(torch._foreach_neg(problem.metric(point).solve(problem.gradient(point))))
+        slack = 1e-6 if point.energy.dtype == torch.float32 else 1e-12
+        worse = point.energy > self.energy + slack * (1 + self.energy.abs())
+        if not worse.any():
+            return step, Backtracking(point.energy, errors, step)
+        again = Backtracking(self.energy, self.start, scale(self.step, SHRINK))
+        onward = merge(worse, again, Backtracking(point.energy, errors, step))
+        landed = problem.retract(onward.start, onward.step)
+        back = worse.unsqueeze(-1)
+        increment = tuple(torch.where(back, new - old, ahead) for new, old, ahead in zip(landed, errors, step))
+        return increment, onward
 
 
 @dataclass(frozen=True)
@@ -151,12 +190,13 @@ class GaussNewton(Solver):
     def view(self, problem: ErrorProblem) -> ErrorView:
         return ErrorView(problem)
 
-    def init(self, problem: ErrorView, point: EnergyPoint) -> Memory:
+    def init(self, problem: ErrorView, point: EnergyPoint) -> "Memory | Backtracking":
+        if not self._refines(problem):
+            return Backtracking.of(problem, point)
         unknown, nothing = torch.full_like(point.energy, torch.inf), torch.zeros_like(point.energy)
-        start, count = _packed(problem.coordinates(point.values)), torch.zeros_like(nothing, dtype=torch.long)
+        start, count = packed(problem.coordinates(point.values)), torch.zeros_like(nothing, dtype=torch.long)
         trial = Trial(unknown, start, torch.zeros_like(start), nothing, nothing, nothing, unknown, unknown, count)
-        metric = problem.problem.no_preconditioner(point) if self._refines(problem) else ()
-        return Memory(trial, metric, torch.ones_like(unknown, dtype=torch.bool))
+        return Memory(trial, problem.problem.no_preconditioner(point), torch.ones_like(unknown, dtype=torch.bool))
 
     def _refines(self, view: ErrorView) -> bool:
         """Whether H is at hand and is not P."""
@@ -167,25 +207,27 @@ class GaussNewton(Solver):
             and not isinstance(problem, LinearGaussian)
         )
 
-    def step(self, problem: ErrorView, point: EnergyPoint, carry: Memory) -> tuple[State, Memory]:
+    def step(
+        self, problem: ErrorView, point: EnergyPoint, carry: "Memory | Backtracking"
+    ) -> tuple[State, "Memory | Backtracking"]:
+        return carry.step_on(problem, point) if isinstance(carry, Backtracking) else self._inside(problem, point, carry)
+
+    def _inside(self, problem: ErrorView, point: EnergyPoint, carry: Memory) -> tuple[State, Memory]:
+        """A step inside the trust region."""
         last = carry.trial
         refused, radius = _judged(point.energy, last)
         errors = problem.coordinates(point.values)
-        here, gradient = _packed(errors), _packed(problem.gradient(point))
+        here, gradient = packed(errors), packed(problem.gradient(point))
         norm = torch.linalg.vector_norm(gradient, dim=-1)
         first = torch.where(last.gradient.isinf(), norm, last.gradient).detach()
-        if self._refines(problem):
-            opening = bool(last.gradient.isinf().all())
-            metric = carry.metric if opening else self._renewed(problem, point, carry, refused)
-            rtol = (norm / first).sqrt().clamp(TIGHTEST, self.forcing).detach()
-            chosen = Diagonal(problem.problem.stiffness(point)) if opening else metric
-            most = min(OPENING, self.max_products) if opening else self.max_products
-            downhill = torch.where(refused.unsqueeze(-1), 0.0, -gradient)
-            found = self._refined(problem, point, downhill, System(chosen, radius, rtol), most)
-            stale = refused | (found.length > 0.9 * radius) | (found.products > self.patience) | opening
-        else:
-            metric, stale = (), carry.stale
-            found = _scaled(problem, point, gradient, radius, errors)
+        opening = bool(last.gradient.isinf().all())
+        metric = carry.metric if opening else self._renewed(problem, point, carry, refused)
+        rtol = (norm / first).sqrt().clamp(TIGHTEST, self.forcing).detach()
+        chosen = Diagonal(problem.problem.stiffness(point)) if opening else metric
+        most = min(OPENING, self.max_products) if opening else self.max_products
+        downhill = torch.where(refused.unsqueeze(-1), 0.0, -gradient)
+        found = self._refined(problem, point, downhill, System(chosen, radius, rtol), most)
+        stale = refused | (found.length > 0.9 * radius) | (found.products > self.patience) | opening
         slope = (gradient * found.step).sum(-1)
         onward = last._replace(
             energy=point.energy,
@@ -199,12 +241,12 @@ class GaussNewton(Solver):
         if refused.any():
             # Where kinks stop units, energy can rise along all but the very beginning of a step that the model likes.
             onward = merge(refused, last.shortened(0.0 if problem.kinked else SHRINK), onward._replace(radius=radius))
-            back = _packed(problem.retract(_unpacked(last.start, errors), _unpacked(onward.step, errors))) - here
+            back = packed(problem.retract(unpacked(last.start, errors), unpacked(onward.step, errors))) - here
             increment = torch.where(refused.unsqueeze(-1), back, found.step)
         else:
             onward, increment = onward._replace(radius=radius), found.step
         trial = onward._replace(products=last.products + found.products)
-        return _unpacked(increment, errors), Memory(trial, metric, stale)
+        return unpacked(increment, errors), Memory(trial, metric, stale)
 
     def _renewed(
         self, problem: ErrorView, point: EnergyPoint, carry: Memory, refused: Bool[Tensor, " B"]
@@ -225,12 +267,12 @@ class GaussNewton(Solver):
         if not problem.kinked:
             return found
         # A unit that a kink holds does not move against its own pseudo-gradient, into the wrong orthant.
-        held = (_packed(point.values) == 0) & (downhill * found.step < 0)
+        held = (packed(point.values) == 0) & (downhill * found.step < 0)
         step = torch.where(held, 0.0, found.step)
         return found._replace(step=step, curvature=_dot(step, product(step)), products=found.products + 1)
 
     def products(self, carry: Memory) -> Int[Tensor, " B"]:
-        return carry.trial.products
+        return 0 if isinstance(carry, Backtracking) else carry.trial.products
 
 
 class Found(NamedTuple):
@@ -340,22 +382,6 @@ class Path(NamedTuple):
         )
 
 
-def _scaled(
-    problem: ErrorView,
-    point: EnergyPoint,
-    gradient: Float[Tensor, "B N"],
-    radius: Float[Tensor, " B"],
-    like: State,
-) -> Found:
-    """Gauss-Newton's own step, as much of it as the radius allows."""
-    descent = _packed(problem.metric(point).solve(_unpacked(gradient, like)))
-    decrement = _dot(gradient, descent)
-    length = decrement.detach().clamp(min=0).sqrt()
-    share = torch.where(length > radius, radius / length, 1.0).detach()
-    step = -share.unsqueeze(-1) * descent
-    return Found(step, share**2 * decrement, share * length, torch.zeros_like(length, dtype=torch.long))
-
-
 def _judged(energy: Float[Tensor, " B"], last: Trial) -> tuple[Bool[Tensor, " B"], Float[Tensor, " B"]]:
     """Whether the last step is refused, and the radius that follows from what it achieved."""
     predicted = -(last.slope + 0.5 * last.curvature)
@@ -368,13 +394,3 @@ def _judged(energy: Float[Tensor, " B"], last: Trial) -> tuple[Bool[Tensor, " B"
 
 def _dot(left: Float[Tensor, "B N"], right: Float[Tensor, "B N"]) -> Float[Tensor, " B"]:
     return torch.linalg.vecdot(left, right)
-
-
-def _packed(state: State) -> Float[Tensor, "B N"]:
-    """All node groups side by side."""
-    return state[0] if len(state) == 1 else torch.cat(state, -1)
-
-
-def _unpacked(whole: Float[Tensor, "B N"], like: State) -> State:
-    """The groups again, as wide as these."""
-    return (whole,) if len(like) == 1 else whole.split([group.shape[-1] for group in like], -1)

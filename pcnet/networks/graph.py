@@ -94,7 +94,6 @@ class GraphNetwork(PCNetwork, Iterates, abc.ABC):
         self.inference = inference or Inference()
         self.weight_prior = weight_prior
         self._recorded: tuple[int, ...] = ()
-        self._structures: dict[tuple[frozenset[str], frozenset[str]], Structure] = {}
         for p in predictions:
             self._check_prediction(p)
 
@@ -187,12 +186,9 @@ class GraphNetwork(PCNetwork, Iterates, abc.ABC):
 
     def structure(self, clamped: Clamped) -> Structure:
         """Which predictions count and what is free, given what is held."""
-        key = (frozenset(clamped.values), frozenset(clamped.observed))
-        if key not in self._structures:
-            free = tuple(name for name in self.widths if name not in clamped.values or name in clamped.observed)
-            priors = {name: sites.prior for name, sites in self.layers.items() if sites.prior is not None}
-            self._structures[key] = Structure.of(self.predictions, priors, self.widths, free)
-        return self._structures[key]
+        free = tuple(name for name in self.widths if name not in clamped.values or name in clamped.observed)
+        priors = {name: sites.prior for name, sites in self.layers.items() if sites.prior is not None}
+        return Structure.of(self.predictions, priors, self.widths, free)
 
     def problem(self, clamped: Clamped) -> GraphProblem:
         return problem_of(self.structure(clamped), clamped)

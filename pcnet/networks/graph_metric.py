@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pcnet.energies.energy import per_direction
-from pcnet.inference.equilibrium import Metric, PackedMetric
+from pcnet.inference.equilibrium import Metric, PackedMetric, packed, unpacked
 from pcnet.inference.gauss_newton import Diagonal
 from pcnet.inference.linear import conjugate_gradients
 from pcnet.typing import State
@@ -290,13 +290,3 @@ def outputs_product(problem: "GraphProblem", point: "GraphPoint", direction: Sta
         curvature = structure.priors[name].curvature(point.nodes[name]).clamp(min=0)
         total[name] = total[name] + per_direction(curvature, moved[name]) * moved[name]
     return problem.pull_back(point, tuple(total[name] for name in structure.free))
-
-
-def packed(state: State) -> Float[Tensor, "B *K N"]:
-    """All node groups side by side."""
-    return state[0] if len(state) == 1 else torch.cat(state, -1)
-
-
-def unpacked(whole: Float[Tensor, "B *K N"], like: State) -> State:
-    """The groups again, as wide as these."""
-    return (whole,) if len(like) == 1 else whole.split([group.shape[-1] for group in like], -1)

@@ -30,8 +30,8 @@ from pcnet.inference.equilibrium import (
     PackedMetric,
     scale,
 )
+from pcnet.networks.chain_flow import ChainFlow
 from pcnet.networks.graph_curvature import ErrorCurvature
-from pcnet.networks.graph_flow import ChainProgram
 from pcnet.networks.graph_metric import metric_of, no_preconditioner_of, preconditioner_of, stiffness_of
 from pcnet.networks.graph_structure import Clamped, Prediction, Structure
 from pcnet.networks.layers import Linearised
@@ -123,18 +123,22 @@ class GraphProblem(CurvedErrorProblem, FlowProblem):
         return tuple(nodes[name] for name in self.structure.free)
 
     def descend(self, values: State, step_size: float, steps: int) -> GraphPoint:
-        program = self.structure.program
-        if program is not None and all(energy.is_unit for energy in self.structure.energies):
-            return self._flow(program, values, step_size, steps)
+        if self.structure.chain:
+            return self._flow(values, step_size, steps)
         point = self.at(values)
         for _ in range(steps):
             point = self.at(self.retract(point.values, scale(point.residual, -step_size)))
         return point
 
-    def _flow(self, program: ChainProgram, values: State, step_size: float, steps: int) -> GraphPoint:
+    def _flow(self, values: State, step_size: float, steps: int) -> GraphPoint:
         """`descend` on a dense chain; fewer operations from its own sweep, which nothing has disturbed yet."""
+        layers = self.structure.chain
         bottom, top = self.structure.predictions[0].sources[0], self.structure.predictions[-1].target
-        end = program.flow.run(
+        end = ChainFlow(
+            [layer.weight for layer in layers],
+            [layer.bias for layer in layers],
+            [layer.activation for layer in layers[:-1]],
+        ).run(
             self.held[bottom],
             self.held[top],
             None if values is self.__dict__.get("swept") else values,
@@ -142,10 +146,8 @@ class GraphProblem(CurvedErrorProblem, FlowProblem):
             steps=steps,
             expected=self.send(0, self.held).prediction,
         )
-        parts = [layer.linearised(*ends) for layer, *ends in zip(program.layers, end.levels, end.predictions)]
-        residual = (
-            error + slope @ layer.weight for error, slope, layer in zip(end.errors, end.slopes[1:], program.layers[1:])
-        )
+        parts = [layer.linearised(*ends) for layer, *ends in zip(layers, end.levels, end.predictions)]
+        residual = (error + slope @ layer.weight for error, slope, layer in zip(end.errors, end.slopes[1:], layers[1:]))
         sent = tuple(Sent(part.prediction, (part,)) for part in parts)
         nodes = self.held | dict(zip(self.structure.free, end.values))
         return GraphPoint(

@@ -8,8 +8,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from pcnet.energies import Energy, Gaussian, GaussianPrior, Prior
-from pcnet.networks.graph_flow import ChainProgram, chain_program
-from pcnet.networks.layers import Layer
+from pcnet.networks.graph_flow import dense_chain
+from pcnet.networks.layers import Dense, Layer
 
 
 class Prediction(nn.Module):
@@ -58,7 +58,7 @@ class Clamped:
 
 @dataclass(frozen=True)
 class Structure:
-    """What depends on which nodes are held, but not on their values.
+    """What depends on which nodes are held, but not on their values; made anew for every problem, since modules change.
 
     Attributes:
         predictions: those that count.
@@ -107,9 +107,9 @@ class Structure:
         return tuple(tuple(p.layers) for p in self.predictions)
 
     @cached_property
-    def program(self) -> ChainProgram | None:
-        """Plain descent written for the machine, where the graph is a chain that has one."""
-        return chain_program(self.predictions, self.free, self.priors)
+    def chain(self) -> tuple[Dense, ...]:
+        """The layers of a dense chain between held ends, for which plain descent has a program of its own; else none."""
+        return dense_chain(self.predictions, self.free, self.priors)
 
     @cached_property
     def sparse(self) -> dict[str, float]:

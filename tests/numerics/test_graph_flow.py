@@ -1,5 +1,7 @@
 """Plain descent by the program for dense chains, as part of a graph: the same numbers as a loop over `at`, and only where it fits."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -49,7 +51,7 @@ def assert_same(left: GraphPoint, right: GraphPoint) -> None:
 @torch.no_grad()
 def test_the_program_is_the_loop(settings: dict, steps: int) -> None:
     problem = case(network(**settings))
-    assert problem.structure.program is not None
+    assert problem.structure.chain
     swept = problem.swept
     anywhere = tuple(group + 0.3 * torch.sin(group + 1) for group in swept)
     for start in (swept, anywhere):
@@ -98,11 +100,11 @@ def test_everything_else_takes_the_loop(net: HierarchicalPC) -> None:
 def test_what_is_free_decides() -> None:
     net = network()
     x = torch.zeros(2, 7).double()
-    assert net.problem(net.clamp({"0": x})).structure.program is None
+    assert not net.problem(net.clamp({"0": x})).structure.chain
     half = net.clamp({"0": x, "4": x[:, :3]}, observed={"4": torch.tensor([True, True, False])})
-    assert net.problem(half).structure.program is None
+    assert not net.problem(half).structure.chain
     middle = net.clamp({"0": x, "2": x[:, :5], "4": x[:, :3]})
-    assert net.problem(middle).structure.program is None
+    assert not net.problem(middle).structure.chain
 
 
 def test_weights_that_moved_are_seen() -> None:
@@ -122,14 +124,28 @@ def test_weights_that_moved_are_seen() -> None:
     assert replaced != moved
 
 
-def test_a_precision_that_begins_to_be_learned_leaves_the_program() -> None:
+def test_what_changes_in_the_network_is_seen_by_the_next_problem() -> None:
+    """A precision that begins to be learned, and a layer that is exchanged: against the energy written out."""
     net = network(energies={2: Gaussian(5)})
     problem = case(net)
-    assert problem.structure.program is not None
+    x, values = problem.clamped.values, tuple(torch.sin(group + 1).requires_grad_() for group in problem.swept)
+    assert problem.structure.chain
+    assert problem.at(values).energy.shape == (5,)
     net.predictions[1].energy.log_precision.requires_grad_()
+    net.predictions[2].layers[0] = Dense(5, 6, ReLU()).double()
     with torch.no_grad():
         net.predictions[1].energy.log_precision.fill_(0.7)
-        assert_same(problem.descend(problem.swept, 0.1, 4), looped(problem, problem.swept, 0.1, 4))
+    a, b, c, d = (p.layers[0] for p in net.predictions)
+    first, second, third = values
+    pairs = (first, a(x["0"]).detach()), (second, b(first)), (third, c(second)), (x["4"], d(third))
+    costs = [0.5 * (value - mu).square().sum(-1) for value, mu in pairs]
+    costs[1] = math.exp(0.7) * costs[1] - 0.5 * 5 * 0.7
+    expected = torch.autograd.grad(sum(costs).sum(), values)
+    with torch.no_grad():
+        changed = case(net)
+        torch.testing.assert_close(changed.at(values).residual, expected, rtol=1e-12, atol=1e-13)
+        torch.testing.assert_close(changed.at(values).energy, sum(costs), rtol=1e-12, atol=1e-13)
+        assert_same(changed.descend(values, 0.1, 4), looped(changed, values, 0.1, 4))
 
 
 def test_local_learns_the_same_by_either_way() -> None:
