@@ -16,23 +16,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import joblib
-import matplotlib
 import numpy as np
 import pandas as pd
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from scipy import stats
 from sklearn.datasets import load_digits
 from sklearn.linear_model import RidgeClassifierCV
 from sklearn.model_selection import StratifiedKFold, train_test_split
 from torch import Tensor
+from matplotlib import pyplot
 from torch.optim.lr_scheduler import OneCycleLR
 
 import pcnet
+from comparisons.kept import load_table, markdown, progress, save_picture, save_table
 from pcnet import Backprop, Example, FixedSteps, HierarchicalPC, Incremental, Inference, Local, MuPC, Nudged
-
-matplotlib.use("Agg")
-from matplotlib import pyplot
 
 CLASSES = 10
 TUNING_SEED = 100
@@ -189,27 +186,24 @@ class Table:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.rows = pd.read_csv(path).to_dict("records") if path.is_file() else []
+        self.rows = load_table(path)
 
     def find(self, **wanted: object) -> list[dict]:
         return [row for row in self.rows if all(row.get(key) == value for key, value in wanted.items())]
 
     def add(self, row: dict) -> None:
         self.rows.append(row)
-        temporary = self.path.with_suffix(".new")
-        pd.DataFrame(self.rows).to_csv(temporary, index=False)
-        os.replace(temporary, self.path)
+        save_table(self.rows, self.path)
 
 
 def run(jobs: Sequence[Job], table: Table, workers: int, title: str) -> None:
     """Side by side, every result kept as soon as it is there."""
-    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task(title, total=len(jobs))
+    with progress("{task.completed}/{task.total}") as bar:
+        task = bar.add_task(title, total=len(jobs))
         calls = (joblib.delayed(alone)(function, arguments) for function, arguments in jobs)
         for row in joblib.Parallel(n_jobs=workers, return_as="generator_unordered")(calls):
             table.add(row)
-            progress.advance(task)
+            bar.advance(task)
 
 
 def alone(function: Callable[..., dict], arguments: tuple) -> dict:
@@ -320,10 +314,7 @@ def figure(rows: pd.DataFrame, path: Path) -> None:
     right.set_title("muPC, one dot a fold\n", fontsize=11)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
-    temporary = path.with_suffix(".new.png")
-    figure.savefig(temporary, dpi=160)
-    pyplot.close(figure)
-    os.replace(temporary, path)
+    save_picture(figure, path)
 
 
 def report(folder: Path) -> None:
@@ -333,12 +324,6 @@ def report(folder: Path) -> None:
     (folder / "digits.md").write_text(text)
     figure(rows, folder / "digits.png")
     print(text)
-
-
-def markdown(table: pd.DataFrame) -> str:
-    """A table as Markdown."""
-    lines = [list(table.columns), ["---"] * len(table.columns), *table.astype(str).to_numpy().tolist()]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -7,21 +7,22 @@ from above, beside the mean training image and a ridge regression from the visib
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import pandas as pd
 import torch
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from matplotlib import pyplot
+from matplotlib.axes import Axes
+from matplotlib.figure import SubFigure
 from sklearn.linear_model import RidgeCV
 from torch import Tensor
 
 import pcnet
+from comparisons.kept import markdown, progress, save_picture, whole
 from pcnet import (
     Example,
     Gaussian,
@@ -33,11 +34,6 @@ from pcnet import (
     Momentum,
 )
 from pcnet.data import MNISTData, Whitening, cut_patches, digits, photographs, stratified_folds
-
-matplotlib.use("Agg")
-from matplotlib import pyplot
-from matplotlib.axes import Axes
-from matplotlib.figure import SubFigure
 
 ITERATIONS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256)
 SHOWN = Inference(Momentum(momentum=0.9), atol=1e-3, max_steps=5000)
@@ -133,14 +129,8 @@ def learn(data: Data, plan: Plan, steps: int, seed: int, path: Path, keep: bool 
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.01, total_steps=steps)
     rule = Local(inference=Inference(Momentum(), atol=3e-2, max_steps=300))
     generator = torch.Generator().manual_seed(seed)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[energy]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task(data.name, total=steps, energy="")
+    with progress("{task.fields[energy]}") as bar:
+        task = bar.add_task(data.name, total=steps, energy="")
         for _ in range(steps):
             rows = torch.randint(len(data.train), (plan.batch_size,), generator=generator)
             loss = rule.loss(net, Example({net.inputs: data.train[rows]}))
@@ -148,11 +138,10 @@ def learn(data: Data, plan: Plan, steps: int, seed: int, path: Path, keep: bool 
             loss.backward()
             optimizer.step()
             schedule.step()
-            progress.update(task, advance=1, energy=f"energy {loss.item():.1f}")
+            bar.update(task, advance=1, energy=f"energy {loss.item():.1f}")
     if keep:
-        temporary = path.with_suffix(".new")
-        torch.save(net.state_dict(), temporary)
-        os.replace(temporary, path)
+        with whole(path) as temporary:
+            torch.save(net.state_dict(), temporary)
     return net
 
 
@@ -222,12 +211,12 @@ def scores(data: Data, seen: Seen) -> list[dict]:
     for name, error in errors.items():
         line = {"data": data.name, "completion by": name, "rms error of hidden pixels": interval(error)}
         lines.append(line | {"minus ridge, paired": interval(error - errors["ridge regression"], "+")})
-    whole, partly = (100 * s.converged.double().mean().item() for s in (seen.solution, seen.half))
+    shown, partly = (100 * s.converged.double().mean().item() for s in (seen.solution, seen.half))
     steps = [int(s.steps.double().median()) for s in (seen.solution, seen.half)]
     final = seen.errors[(seen.errors.node == "0") & (seen.errors.iteration == seen.errors.iteration.max())].rms
     lines[0] |= {
         "reconstruction rms": f"{final.mean():.3f}",
-        "converged, whole / half": f"{whole:.0f} % / {partly:.0f} %",
+        "converged, whole / half": f"{shown:.0f} % / {partly:.0f} %",
         "median iterations": f"{steps[0]} / {steps[1]}",
     }
     return lines
@@ -247,8 +236,8 @@ def picture(axes: Axes, pixels: Tensor, side: int, low: float, high: float, colo
 def figure(data: Data, net: HierarchicalPC, seen: Seen, path: Path) -> None:
     """Coming into focus, error curves, features, completions."""
     low, high = (0.0, 1.0) if data.name != "photograph patches" else (-2.5, 2.5)
-    whole = pyplot.figure(figsize=(11, 8.2), layout="constrained")
-    upper, lower = whole.subfigures(2, 1, height_ratios=(1.05, 1))
+    page = pyplot.figure(figsize=(11, 8.2), layout="constrained")
+    upper, lower = page.subfigures(2, 1, height_ratios=(1.05, 1))
     left, right = upper.subfigures(1, 2, width_ratios=(3, 2))
     chosen = [k for k in seen.frames if k in (0, 1, 4, 16, 64)] + [max(seen.frames)]
     chosen = list(dict.fromkeys(chosen))
@@ -265,11 +254,8 @@ def figure(data: Data, net: HierarchicalPC, seen: Seen, path: Path) -> None:
     features, completions = lower.subfigures(1, 2)
     draw_features(features, net, data)
     draw_completions(completions, data, seen, low, high)
-    whole.suptitle(data.name, fontsize=13)
-    temporary = path.with_suffix(".new.png")
-    whole.savefig(temporary, dpi=150)
-    pyplot.close(whole)
-    os.replace(temporary, path)
+    page.suptitle(data.name, fontsize=13)
+    save_picture(page, path, dpi=150)
 
 
 def curves(axes: Axes, errors: pd.DataFrame) -> None:
@@ -312,12 +298,6 @@ def draw_completions(place: SubFigure, data: Data, seen: Seen, low: float, high:
             picture(grid[row, column], images[column], data.side, low, high)
         grid[row, 0].set_ylabel(name, fontsize=10)
     place.suptitle("Lower half completed from above (held out)", fontsize=11)
-
-
-def markdown(table: pd.DataFrame) -> str:
-    """A table as Markdown."""
-    lines = [list(table.columns), ["---"] * len(table.columns), *table.fillna("").astype(str).to_numpy().tolist()]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -51,7 +51,7 @@ def filter_beliefs(process: HiddenMarkovModel, tokens: Int[Tensor, "B L"]) -> Be
     length, batch = columns.shape
     probabilities = torch.empty(length, batch, dtype=torch.float64)
     beliefs = torch.empty(length + 1, batch, process.num_states, dtype=torch.float64)
-    beliefs[0] = process.stationary_distribution
+    beliefs[0] = process.initial_distribution
     for t in range(length):
         beliefs[t + 1], probabilities[t] = process.advance(beliefs[t], columns[t])
     _require_possible(probabilities, columns)
@@ -89,7 +89,7 @@ def constrained_beliefs(process: HiddenMarkovModel, words: Words) -> Float[Tenso
 
     Reference: Piotrowski et al. (2025), arXiv 2502.01954.
     """
-    stationary = process.stationary_distribution
+    stationary = process.initial_distribution
     singles = words.levels[0]
     single_token_shifts = stationary.new_zeros(process.vocab_size, process.num_states)
     single_token_shifts[singles.last_tokens] = singles.filtered - stationary

@@ -40,7 +40,7 @@ def myopic_entropies(
     require_at_least("max_length", max_length, 0)
     require_at_least("max_words", max_words, 1)
     probabilities = torch.ones(1, dtype=torch.float64)
-    beliefs = process.stationary_distribution.unsqueeze(0)
+    beliefs = process.initial_distribution.unsqueeze(0)
     laws = next_token_law(process, beliefs)
     entropies = [probabilities @ _entropy(laws)]
     for length in range(1, max_length + 1):
@@ -76,7 +76,7 @@ def next_token_sufficient(process: HiddenMarkovModel) -> bool:
 def _reachable_span(process: HiddenMarkovModel) -> Float[Tensor, "rank S"]:
     """Close the span of the stationary law under every token's matrix; orthonormal rows."""
     matrices = _balanced(process.transition_matrices)
-    span = _orthonormal_rows(process.stationary_distribution.unsqueeze(0))
+    span = _orthonormal_rows(process.initial_distribution.unsqueeze(0))
     while True:
         images = (span @ matrices).flatten(0, 1)
         larger = _orthonormal_rows(torch.cat([span, images]))

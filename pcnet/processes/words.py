@@ -153,7 +153,7 @@ def require_affordable(what: str, count: int, max_words: int) -> None:
 
 
 def _empty_word(process: HiddenMarkovModel) -> WordLevel:
-    belief = process.stationary_distribution.unsqueeze(0)
+    belief = process.initial_distribution.unsqueeze(0)
     root = torch.zeros(1, dtype=torch.int64)
     certain = torch.ones(1, dtype=torch.float64)
     return WordLevel(root.new_empty(1, 0), root, root, certain, belief, belief, belief @ process.emission_matrix)

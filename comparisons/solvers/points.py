@@ -1,0 +1,115 @@
+"""The problems: networks of some depth, width and weights, with what is held."""
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from sklearn.datasets import load_digits
+from torch import Tensor
+
+from pcnet import Backprop, EnergyProblem, Example, HierarchicalPC, Identity, Standard
+
+CLASSES = 10
+LINEAR, DIGITS = "linear", "digits"
+KEY = ["depth", "width", "weights", "batch"]
+"""Columns that name a point."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One problem.
+
+    Args:
+        weights: "gain 1.2", say: random, of that gain; "digits": trained on them; "linear": random, without tanh.
+        depth: layers of weights.
+        width: of hidden nodes.
+        batch: rows.
+    """
+
+    weights: str
+    depth: int
+    width: int
+    batch: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.weights}, depth {self.depth}, width {self.width}, batch {self.batch}"
+
+    @property
+    def cost(self) -> float:
+        """About how long it takes to measure, for the bar: in seconds on one core of a server."""
+        hard = {"gain 1.2": 5.0, DIGITS: 2.0}.get(self.weights, 1.0)
+        return 1 + hard * self.depth**2 * (self.width * self.batch) ** 0.5 / 20000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which problems, and how long for each."""
+
+    weights: tuple[str, ...] = ("gain 0.9", "gain 1.0", "gain 1.2", DIGITS)
+    depths: tuple[int, ...] = (5, 10, 20, 40)
+    widths: tuple[int, ...] = (64, 256)
+    batches: tuple[int, ...] = (1, 64)
+    linear: tuple[Point, ...] = (Point(LINEAR, 20, 64, 64),)
+    repeats: int = 9
+    training_steps: int = 150
+
+    @property
+    def points(self) -> list[Point]:
+        tanh = [
+            Point(weights, depth, width, batch)
+            for depth in self.depths
+            for width in self.widths
+            for weights in self.weights
+            for batch in self.batches
+        ]
+        return [*tanh, *self.linear]
+
+
+SMOKE = Plan(("gain 1.0", DIGITS), (3,), (16,), (4,), (Point(LINEAR, 3, 16, 4),), 3, 10)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A network with what is held.
+
+    Args:
+        net: in float32.
+        x: inputs.
+        y: targets.
+    """
+
+    net: HierarchicalPC
+    x: Tensor
+    y: Tensor
+
+    def problem(self) -> EnergyProblem:
+        """Made anew each time, as somebody has to who wants an answer."""
+        return self.net.problem(self.net.clamp({self.net.inputs: self.x, self.net.outputs: self.y}))
+
+    def double(self) -> "Task":
+        """The same in float64."""
+        return Task(copy.deepcopy(self.net).double(), self.x.double(), self.y.double())
+
+
+def make(point: Point, steps: int) -> Task:
+    """Noise and random classes, or digits and their classes in a network trained on others for so many steps."""
+    generator = torch.Generator().manual_seed(1)
+    torch.manual_seed(0)
+    gain = float(point.weights.removeprefix("gain ")) if point.weights.startswith("gain") else 1.0
+    widths = [64, *[point.width] * (point.depth - 1), CLASSES]
+    activation = Identity() if point.weights == LINEAR else None
+    net = HierarchicalPC(widths, activation=activation, parameterisation=Standard(gain))
+    if point.weights != DIGITS:
+        x = torch.randn(point.batch, 64, generator=generator)
+        return Task(net, x, torch.eye(CLASSES)[torch.randint(CLASSES, (point.batch,), generator=generator)])
+    pixels, labels = (torch.tensor(part) for part in load_digits(return_X_y=True))
+    images, goals = (pixels / 8 - 1).float(), torch.eye(CLASSES)[labels]
+    optimizer = torch.optim.Adam([p for p in net.parameters() if p.requires_grad], 1e-3)
+    for _ in range(steps):
+        rows = torch.randint(1000, (64,), generator=generator)
+        optimizer.zero_grad()
+        Backprop().loss(net, Example({net.inputs: images[rows]}, {net.outputs: goals[rows]})).backward()
+        optimizer.step()
+    rows = 1000 + torch.randperm(797, generator=generator)[: point.batch]
+    return Task(net, images[rows], goals[rows])
