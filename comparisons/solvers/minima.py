@@ -55,7 +55,15 @@ class Minima:
         packed = torch.cat(found.values, -1).float()
         known = torch.stack([((packed - one[rows]).square() @ self.share).amax(-1).sqrt() for one in self.known])
         new = found.converged & (known.amin(0) > ANOTHER)
-        if new.any():
-            another = self.known[0].clone()
-            another[rows[new]] = packed[new]
-            self.known.append(another)
+        for row, values in zip(rows[new].tolist(), packed[new]):
+            self._keep(row, values)
+
+    def _keep(self, row: int, values: Tensor) -> None:
+        """In the first of the states known whose row is only the reference again."""
+        for one in self.known[1:]:
+            if torch.equal(one[row], self.known[0][row]):
+                break
+        else:
+            one = self.known[0].clone()
+            self.known.append(one)
+        one[row] = values

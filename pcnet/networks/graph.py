@@ -1,8 +1,7 @@
 """Networks as graphs: nodes that hold values, predictions of them, and an energy of what is missed."""
 
 import abc
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pcnet.capture import Iterates, Site
+from pcnet.capture import Site
 from pcnet.energies import Categorical, Prior, WeightPrior
 from pcnet.inference import Inference, Relaxation, Solution, Status, Work
 from pcnet.networks.base import PCNetwork
@@ -61,7 +60,7 @@ def _sites(nodes: Sequence[Node]) -> nn.ModuleDict:
     return sites
 
 
-class GraphNetwork(PCNetwork, Iterates, abc.ABC):
+class GraphNetwork(PCNetwork, abc.ABC):
     """What every network of nodes and predictions does: clamp, infer, answer.
 
     Args:
@@ -93,7 +92,6 @@ class GraphNetwork(PCNetwork, Iterates, abc.ABC):
         self.inputs, self.outputs = self._known(inputs), self._known(outputs)
         self.inference = inference or Inference()
         self.weight_prior = weight_prior
-        self._recorded: tuple[int, ...] = ()
         for p in predictions:
             self._check_prediction(p)
 
@@ -265,30 +263,21 @@ class GraphNetwork(PCNetwork, Iterates, abc.ABC):
     def forward(self, inputs: Tensor) -> Float[Tensor, "B D"]:
         """Hold the inputs, relax everything else, answer with the output node. No target can be given."""
         clamped = self.clamp({self.inputs: inputs})
-        solution = self.infer(clamped, record=self._recorded)
+        solution = self.infer(clamped, record=self.recorded)
         self._show(clamped, solution)
         return self.answer(clamped, solution, self.outputs)
 
-    @contextmanager
-    def recording(self, iterations: tuple[int, ...]) -> Iterator[None]:
-        before, self._recorded = self._recorded, iterations
-        try:
-            yield
-        finally:
-            self._recorded = before
-
     def _show(self, clamped: Clamped, solution: Solution) -> None:
         """Pass values, predictions and errors through the sites that are watched: (B, D), or (B, K, D) while recording."""
-        if not any(site.watched for site in self.modules() if isinstance(site, Site)):
+        if not self.watched:
             return
         problem = self.problem(clamped)
-        states = [solution.trace[k] for k in self._recorded] if self._recorded else [solution.values]
-        readings = [self.reading(problem, values) for values in states]
+        readings = [self.reading(problem, values) for values in self.shown(solution)]
         for name, sites in self.layers.items():
             for kind in ("value", "prediction", "error"):
                 seen = [r[name][kind] for r in readings if kind in r.get(name, {})]
                 if seen:
-                    sites.get_submodule(kind)(torch.stack(seen, 1) if self._recorded else seen[0])
+                    sites.get_submodule(kind)(torch.stack(seen, 1) if self.recorded else seen[0])
 
 
 class PCGraph(GraphNetwork):

@@ -1,7 +1,5 @@
 """Temporal predictive coding on tokens: every value is predicted from its own past and from the level above."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pcnet.capture import Iterates, Site
+from pcnet.capture import Site
 from pcnet.energies import Gaussian
 from pcnet.inference import GaussNewton, Inference, Solution
 from pcnet.networks.base import PCNetwork
@@ -71,7 +69,7 @@ class Level(nn.Module):
         self.error = Site()
 
 
-class TemporalPC(Predictor, PCNetwork, Iterates):
+class TemporalPC(Predictor, PCNetwork):
     """L levels of value nodes per token, relaxed at every token until the stopping rule holds.
 
         F_t = sum_l 1/2 eps_l^T Pi_l eps_l - 1/2 log|Pi_l| - log softmax(C tanh(x_1) + c)[token_t],
@@ -111,7 +109,6 @@ class TemporalPC(Predictor, PCNetwork, Iterates):
         stack = [Level(width, width if level < levels else None, learn_precision) for level in range(1, levels + 1)]
         self.layers = nn.ModuleList([Senses(width, vocab_size), *stack])
         self.diagnostics = nn.ModuleDict({name: Site() for name in ("status", "steps", "residual")})
-        self._recorded: tuple[int, ...] = ()
         self._initialise(gain, memory)
 
     @torch.no_grad()
@@ -193,25 +190,16 @@ class TemporalPC(Predictor, PCNetwork, Iterates):
 
     def _relax(self, problem: TokenProblem, past: State, inference: Inference) -> Solution:
         initial = inference.initial(problem.weights.settle(problem.bases), past)
-        return inference.run(problem, initial, self._recorded)
-
-    @contextmanager
-    def recording(self, iterations: tuple[int, ...]) -> Iterator[None]:
-        before, self._recorded = self._recorded, iterations
-        try:
-            yield
-        finally:
-            self._recorded = before
+        return inference.run(problem, initial, self.recorded)
 
     def _show(self, solution: Solution, problem: TokenProblem) -> None:
         """Pass one token's inference through the sites that are watched, each (B, 1, D), or (B, 1, K, D) while recording."""
-        if not any(site.watched for site in self.modules() if isinstance(site, Site)):
+        if not self.watched:
             return
-        states = [solution.trace[k] for k in self._recorded] if self._recorded else [solution.values]
-        points = [problem.at(values) for values in states]
+        points = [problem.at(values) for values in self.shown(solution)]
 
         def show(site: Site, groups: list[Tensor]) -> None:
-            site(torch.stack(groups, 1).unsqueeze(1) if self._recorded else groups[0].unsqueeze(1))
+            site(torch.stack(groups, 1).unsqueeze(1) if self.recorded else groups[0].unsqueeze(1))
 
         for index, level in enumerate(self.levels):
             show(level.value, [point.values[index] for point in points])
