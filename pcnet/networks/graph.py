@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from pcnet.capture import Site
 from pcnet.energies import Categorical, Prior, WeightPrior
-from pcnet.inference import Inference, Relaxation, Solution, Status, Work
+from pcnet.inference import CarriedOver, Inference, Relaxation, Solution, Status, Work
 from pcnet.networks.base import PCNetwork
 from pcnet.networks.graph_problem import GraphProblem, problem_of
 from pcnet.networks.graph_structure import Clamped, Prediction, Structure
@@ -224,13 +224,18 @@ class GraphNetwork(PCNetwork, abc.ABC):
         Args:
             clamped: what is held.
             inference: how; None is the network's own way.
-            carried: values of an earlier solution, for initial values that carry over.
+            carried: values of an earlier solution, to start from; `inference` must have ``initial=CarriedOver()``.
             record: numbers of steps after which to keep the values.
+
+        Raises:
+            ValueError: ``carried`` has other shapes than the free values, or would not be looked at.
         """
         problem, inference = self.problem(clamped), inference or self.inference
         if not problem.structure.free:
             return _settled(problem, record)
         swept = self.sweep(problem)
+        if carried is not None:
+            _check_carried(carried, swept, inference)
         start = inference.initial(swept, carried or tuple(torch.zeros_like(group) for group in swept))
         return inference.run(problem, start, record)
 
@@ -282,6 +287,14 @@ class GraphNetwork(PCNetwork, abc.ABC):
 
 class PCGraph(GraphNetwork):
     """A network of nodes and predictions of your own."""
+
+
+def _check_carried(carried: State, swept: State, inference: Relaxation) -> None:
+    if not isinstance(inference.initial, CarriedOver):
+        raise ValueError(f"carried needs an inference with initial=CarriedOver(), got initial={inference.initial}")
+    got, wanted = ([tuple(group.shape) for group in state] for state in (carried, swept))
+    if got != wanted:
+        raise ValueError(f"carried must have the shapes of the free values, {wanted}, got {got}")
 
 
 def _settled(problem: GraphProblem, record: tuple[int, ...]) -> Solution:

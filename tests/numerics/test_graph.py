@@ -691,6 +691,11 @@ def test_carrying_on_where_inference_ended_takes_no_step() -> None:
     first = network.infer(setup.clamped, Inference(atol=1e-8))
     again = network.infer(setup.clamped, Inference(atol=1e-7, initial=CarriedOver()), carried=first.values)
     assert again.steps.max() == 0 < first.steps.min()
+    with pytest.raises(ValueError, match="needs an inference with initial=CarriedOver"):
+        network.infer(setup.clamped, carried=first.values)
+    rows = tuple(group[:1] for group in first.values)
+    with pytest.raises(ValueError, match="carried must have the shapes of the free values"):
+        network.infer(setup.clamped, Inference(initial=CarriedOver()), carried=rows)
 
 
 # Seen from outside.
