@@ -1,6 +1,5 @@
 """Gauss-Newton in error coordinates, damped by a trust region, its steps refined with the exact curvature where that is cheap."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,60 +16,17 @@ from pcnet.inference.equilibrium import (
     PackedMetric,
     packed,
     scale,
-    unpacked,
     zeros_like,
 )
 from pcnet.inference.error_coordinates import ErrorView
 from pcnet.inference.solver import Solver
+from pcnet.inference.trust_region import SHRINK, Diagonal, System, Trial
 from pcnet.typing import State
 
-ACCEPT, POOR, GOOD = 1e-4, 0.25, 0.75
-"""Actual over predicted decrease: below the first a step is refused, below the second the region shrinks, above the third it
-may grow."""
-SHRINK, GROW = 0.25, 2.0
-"""What the radius is multiplied by."""
 TIGHTEST = 1e-2
 """Relative tolerance of the linear systems that is never tightened further."""
-FLATTEST = 1e-6
-"""Of the metric's curvature: directions flatter than that are taken for flat, and bounded by it."""
 OPENING = 2
 """Products of the very first step, taken far from the minimum in the metric diag(h): P would serve it no better."""
-
-
-class Trial(NamedTuple):
-    """The last step tried and what the quadratic model said of it.
-
-    Attributes:
-        energy: where the step began.
-        start: the errors there.
-        step: from there.
-        slope: gradient times step.
-        curvature: step times curvature times step.
-        length: of the step, in the norm of the metric.
-        radius: of the trust region.
-        gradient: norm of the very first gradient.
-        products: with the exact curvature, so far.
-    """
-
-    energy: Float[Tensor, " B"]
-    start: Float[Tensor, "B N"]
-    step: Float[Tensor, "B N"]
-    slope: Float[Tensor, " B"]
-    curvature: Float[Tensor, " B"]
-    length: Float[Tensor, " B"]
-    radius: Float[Tensor, " B"]
-    gradient: Float[Tensor, " B"]
-    products: Int[Tensor, " B"]
-
-    def shortened(self, factor: float) -> "Trial":
-        """The same step, so much of it; none of it asks for another step from where it began."""
-        return self._replace(
-            step=factor * self.step,
-            slope=factor * self.slope,
-            curvature=factor**2 * self.curvature,
-            length=factor * self.length,
-            radius=SHRINK * self.length,
-        )
 
 
 class Memory(NamedTuple):
@@ -85,22 +41,6 @@ class Memory(NamedTuple):
     trial: Trial
     metric: Any
     stale: Bool[Tensor, " B"]
-
-
-class Diagonal(NamedTuple):
-    """diag(h) alone.
-
-    Attributes:
-        diagonal: h.
-    """
-
-    diagonal: Float[Tensor, "B N"]
-
-    def solve(self, gradient: State) -> State:
-        return unpacked(packed(gradient) / self.diagonal, gradient)
-
-    def length(self, step: Float[Tensor, "B N"]) -> Float[Tensor, " B"]:
-        return (self.diagonal * step * step).sum(-1).sqrt()
 
 
 class Backtracking(NamedTuple):
@@ -193,10 +133,8 @@ class GaussNewton(Solver):
     def init(self, problem: ErrorView, point: EnergyPoint) -> "Memory | Backtracking":
         if not self._refines(problem):
             return Backtracking.of(problem, point)
-        unknown, nothing = torch.full_like(point.energy, torch.inf), torch.zeros_like(point.energy)
-        start, count = packed(problem.coordinates(point.values)), torch.zeros_like(nothing, dtype=torch.long)
-        trial = Trial(unknown, start, torch.zeros_like(start), nothing, nothing, nothing, unknown, unknown, count)
-        return Memory(trial, problem.problem.no_preconditioner(point), torch.ones_like(unknown, dtype=torch.bool))
+        trial = Trial.none(point, problem.coordinates(point.values), torch.inf)
+        return Memory(trial, problem.problem.no_preconditioner(point), torch.ones_like(trial.energy, dtype=torch.bool))
 
     def _refines(self, view: ErrorView) -> bool:
         """Whether H is at hand and is not P."""
@@ -214,39 +152,26 @@ class GaussNewton(Solver):
 
     def _inside(self, problem: ErrorView, point: EnergyPoint, carry: Memory) -> tuple[State, Memory]:
         """A step inside the trust region."""
-        last = carry.trial
-        refused, radius = _judged(point.energy, last)
-        errors = problem.coordinates(point.values)
-        here, gradient = packed(errors), packed(problem.gradient(point))
+        last, errors = carry.trial, problem.coordinates(point.values)
+        refused, radius = last.judged(point.energy)
+        gradient = packed(problem.gradient(point))
         norm = torch.linalg.vector_norm(gradient, dim=-1)
-        first = torch.where(last.gradient.isinf(), norm, last.gradient).detach()
         opening = bool(last.gradient.isinf().all())
         metric = carry.metric if opening else self._renewed(problem, point, carry, refused)
-        rtol = (norm / first).sqrt().clamp(TIGHTEST, self.forcing).detach()
         chosen = Diagonal(problem.problem.stiffness(point)) if opening else metric
         most = min(OPENING, self.max_products) if opening else self.max_products
-        downhill = torch.where(refused.unsqueeze(-1), 0.0, -gradient)
-        found = self._refined(problem, point, downhill, System(chosen, radius, rtol), most)
-        stale = refused | (found.length > 0.9 * radius) | (found.products > self.patience) | opening
-        slope = (gradient * found.step).sum(-1)
-        onward = last._replace(
-            energy=point.energy,
-            start=here,
-            step=found.step,
-            slope=slope,
-            curvature=found.curvature,
-            length=found.length,
-            gradient=first,
+        system = System(
+            problem.problem.error_curvature(point), chosen, radius, last.tolerance(norm, self.forcing, TIGHTEST)
         )
-        if refused.any():
-            # Where kinks stop units, energy can rise along all but the very beginning of a step that the model likes.
-            onward = merge(refused, last.shortened(0.0 if problem.kinked else SHRINK), onward._replace(radius=radius))
-            back = packed(problem.retract(unpacked(last.start, errors), unpacked(onward.step, errors))) - here
-            increment = torch.where(refused.unsqueeze(-1), back, found.step)
-        else:
-            onward, increment = onward._replace(radius=radius), found.step
-        trial = onward._replace(products=last.products + found.products)
-        return unpacked(increment, errors), Memory(trial, metric, stale)
+        # A refused row has nothing to compute: its system has a right side of zero.
+        downhill = torch.where(refused.unsqueeze(-1), 0.0, -gradient)
+        found = system.solve(downhill, most, self.check_every)
+        if problem.kinked:
+            found = found.unless_held(packed(point.values), downhill, system.product)
+        stale = refused | (found.length > 0.9 * radius) | (found.needed > self.patience) | opening
+        onward = Trial(point.energy, packed(errors), found, radius, last.first(norm), last.products + found.products)
+        increment, trial = last.followed(problem, errors, refused, onward)
+        return increment, Memory(trial, metric, stale)
 
     def _renewed(
         self, problem: ErrorView, point: EnergyPoint, carry: Memory, refused: Bool[Tensor, " B"]
@@ -258,139 +183,5 @@ class GaussNewton(Solver):
         metric = problem.problem.preconditioner(point)
         return metric if wanted.all() else merge(wanted, metric, carry.metric)
 
-    def _refined(
-        self, problem: ErrorView, point: EnergyPoint, downhill: Float[Tensor, "B N"], system: "System", most: int
-    ) -> "Found":
-        """The step by conjugate gradients; none in refused rows, whose right side is zero."""
-        product = problem.problem.error_curvature(point)
-        found = system.solve(product, downhill, most, self.check_every)
-        if not problem.kinked:
-            return found
-        # A unit that a kink holds does not move against its own pseudo-gradient, into the wrong orthant.
-        held = (packed(point.values) == 0) & (downhill * found.step < 0)
-        step = torch.where(held, 0.0, found.step)
-        return found._replace(step=step, curvature=_dot(step, product(step)), products=found.products + 1)
-
-    def products(self, carry: Memory) -> Int[Tensor, " B"]:
+    def products(self, carry: "Memory | Backtracking") -> Int[Tensor, " B"] | int:
         return 0 if isinstance(carry, Backtracking) else carry.trial.products
-
-
-class Found(NamedTuple):
-    """A step, and the quadratic model along it.
-
-    Attributes:
-        step: d.
-        curvature: d^T H d.
-        length: in the norm of the metric.
-        products: with H that it took, per row.
-    """
-
-    step: Float[Tensor, "B N"]
-    curvature: Float[Tensor, " B"]
-    length: Float[Tensor, " B"]
-    products: Int[Tensor, " B"]
-
-
-@dataclass(frozen=True)
-class System:
-    """Quadratic models, one per sample, each to be minimised in a ball that is round in its metric's norm.
-
-    Args:
-        metric: P.
-        radius: of the ball.
-        rtol: relative tolerance on sqrt(r^T P^-1 r).
-    """
-
-    metric: PackedMetric
-    radius: Float[Tensor, " B"]
-    rtol: Float[Tensor, " B"]
-
-    def solve(
-        self,
-        product: Callable[[Float[Tensor, "B N"]], Float[Tensor, "B N"]],
-        downhill: Float[Tensor, "B N"],
-        max_products: int,
-        check_every: int,
-    ) -> Found:
-        """Conjugate gradients from zero until the tolerance, the ball's edge, or a direction in which the energy curves down."""
-        x, left = torch.zeros_like(downhill), downhill
-        direction = self._descent(left)
-        decrement = _dot(left, direction)
-        goal = self.rtol**2 * decrement.detach()
-        active, used = decrement > 0, torch.zeros_like(goal, dtype=torch.long)
-        path = Path.of(decrement, self.radius) if self.radius.isfinite().any() else None
-        for k in range(max_products):
-            if k % check_every == 0 and not active.any():
-                break
-            image = product(direction)
-            used = used + active
-            curvature = _dot(direction, image)
-            flat = FLATTEST * decrement.detach()
-            length = torch.where(active, decrement / torch.maximum(curvature.abs(), flat), 0.0)
-            going = curvature > flat
-            if path is not None:
-                edge = path.edge()
-                going = going & (length < edge)
-                length = torch.where(active, torch.minimum(length, edge), 0.0)
-            column = length.unsqueeze(-1)
-            x, left = torch.addcmul(x, column, direction), torch.addcmul(left, column, image, value=-1)
-            descent = self._descent(left)
-            previous, decrement = decrement, _dot(left, descent)
-            ratio = decrement / torch.where(active, previous, torch.inf)
-            direction = torch.addcmul(descent, ratio.unsqueeze(-1), direction)
-            path = None if path is None else path.onward(length, ratio, decrement)
-            active = active & going & (decrement > goal)
-        return Found(x, _dot(x, downhill - left), self.metric.length(x.detach()), used)
-
-    def _descent(self, left: Tensor) -> Tensor:
-        return self.metric.solve((left,))[0]
-
-
-class Path(NamedTuple):
-    """How far conjugate gradients have come, in the norm of the metric, by recurrence.
-
-    Attributes:
-        radius: how far they may.
-        xx: |x|^2.
-        xd: <x, direction>.
-        dd: |direction|^2.
-    """
-
-    radius: Float[Tensor, " B"]
-    xx: Float[Tensor, " B"]
-    xd: Float[Tensor, " B"]
-    dd: Float[Tensor, " B"]
-
-    @classmethod
-    def of(cls, decrement: Float[Tensor, " B"], radius: Float[Tensor, " B"]) -> "Path":
-        """Where they begin."""
-        return cls(radius, torch.zeros_like(radius), torch.zeros_like(radius), decrement.detach())
-
-    def edge(self) -> Float[Tensor, " B"]:
-        """Multiple of the direction that leads to the edge."""
-        room = self.dd * (self.radius**2 - self.xx)
-        return (-self.xd + (self.xd**2 + room).clamp(min=0).sqrt()) / self.dd
-
-    def onward(self, length: Float[Tensor, " B"], ratio: Float[Tensor, " B"], decrement: Float[Tensor, " B"]) -> "Path":
-        """After a step of this length, with the next direction made from the last one in this ratio."""
-        step, share = length.detach(), ratio.detach()
-        return Path(
-            self.radius,
-            self.xx + step * (2 * self.xd + step * self.dd),
-            share * (self.xd + step * self.dd),
-            decrement.detach() + share**2 * self.dd,
-        )
-
-
-def _judged(energy: Float[Tensor, " B"], last: Trial) -> tuple[Bool[Tensor, " B"], Float[Tensor, " B"]]:
-    """Whether the last step is refused, and the radius that follows from what it achieved."""
-    predicted = -(last.slope + 0.5 * last.curvature)
-    noise = 100 * torch.finfo(energy.dtype).eps * (1 + last.energy.abs())  # infinite before the first step
-    lost = ((energy > last.energy + noise) & (last.length > 0)).to(energy.dtype)  # none: back where the step began
-    ratio = torch.where(predicted > noise, (last.energy - energy) / predicted, 1 - 2 * lost)
-    grown = torch.where((ratio > GOOD) & (last.length > 0.9 * last.radius), GROW * last.radius, last.radius)
-    return ratio < ACCEPT, torch.where(ratio < POOR, SHRINK * last.length, grown).detach()
-
-
-def _dot(left: Float[Tensor, "B N"], right: Float[Tensor, "B N"]) -> Float[Tensor, " B"]:
-    return torch.linalg.vecdot(left, right)

@@ -22,8 +22,8 @@ from torch import Tensor
 
 from pcnet.energies.energy import per_direction
 from pcnet.inference.equilibrium import Metric, PackedMetric, packed, unpacked
-from pcnet.inference.gauss_newton import Diagonal
 from pcnet.inference.linear import conjugate_gradients
+from pcnet.inference.trust_region import Diagonal
 from pcnet.typing import State
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from pcnet.inference import (
     Status,
     solve,
 )
-from pcnet.inference.newton import TrustRegion
+from pcnet.inference.trust_region import Found, System
 from pcnet.typing import State
 
 
@@ -76,35 +76,44 @@ def systems() -> tuple[Tensor, Tensor]:
     return with_spectrum(np.geomspace(0.1, 5, 6).tolist(), [-1.0, *np.linspace(1, 2, 5)]), normal(2, 6, seed=3)
 
 
-def in_ball(radius: float, preconditioner: Tensor | None = None, rtol: float = 1e-12) -> tuple[Tensor, Tensor, Tensor]:
-    """Step, what is left, and length in the norm of the preconditioner."""
+@dataclass(frozen=True)
+class Inverse:
+    """A metric known by its inverse alone."""
+
+    inverse: Tensor
+
+    def solve(self, gradient: State) -> State:
+        return (gradient[0] @ self.inverse,)
+
+
+def in_ball(radius: float, preconditioner: Tensor | None = None, rtol: float = 1e-12) -> Found:
+    """The step in a ball round in the norm of the preconditioner."""
     hessian, right = systems()
     inverse = torch.eye(6).double() if preconditioner is None else torch.linalg.inv(preconditioner)
-    region = TrustRegion(
-        lambda d: ((hessian @ d[0].unsqueeze(-1)).squeeze(-1),),
-        lambda r: (r[0] @ inverse,),
-        matrix([radius, radius])[0],
-        matrix([rtol, rtol])[0],
+    ball, tolerance = matrix([radius, radius])[0], matrix([rtol, rtol])[0]
+    return System(lambda d: torch.einsum("bij,bj->bi", hessian, d), Inverse(inverse), ball, tolerance).solve(
+        right, 50, 1
     )
-    step, left, length, _ = region.solve((right,), 50, 1)
-    return step[0], left[0], length
 
 
 def test_inside_the_ball_the_step_is_newton() -> None:
     hessian, right = systems()
-    step, left, length = in_ball(1e6)
-    torch.testing.assert_close(step[0], torch.linalg.solve(hessian[0], right[0]), rtol=0, atol=1e-9)
-    assert left[0].norm() < 1e-9
-    assert length[0].item() == pytest.approx(step[0].norm().item(), rel=1e-9)
+    found = in_ball(1e6)
+    step = found.step[0]
+    torch.testing.assert_close(step, torch.linalg.solve(hessian[0], right[0]), rtol=0, atol=1e-9)
+    assert found.length[0].item() == pytest.approx(step.norm().item(), rel=1e-9)
+    assert found.slope[0].item() == pytest.approx(-(right[0] @ step).item(), rel=1e-9)
+    assert found.curvature[0].item() == pytest.approx((step @ hessian[0] @ step).item(), rel=1e-9)
 
 
 @pytest.mark.parametrize("radius", [0.01, 0.3, 1.0])
 def test_at_the_edge_the_step_is_as_long_as_the_radius_and_no_worse_than_steepest_descent(radius: float) -> None:
     hessian, right = systems()
-    step, left, length = in_ball(radius)
+    step, slope, bent, length, *_ = in_ball(radius)
     np.testing.assert_allclose(step.norm(dim=-1).numpy(), radius, rtol=1e-9)
     np.testing.assert_allclose(length.numpy(), radius, rtol=1e-9)
-    torch.testing.assert_close(left, right - (hessian @ step.unsqueeze(-1)).squeeze(-1), rtol=0, atol=1e-10)
+    torch.testing.assert_close(bent, torch.einsum("bi,bij,bj->b", step, hessian, step), rtol=0, atol=1e-10)
+    torch.testing.assert_close(slope, -(right * step).sum(-1), rtol=0, atol=1e-12)
 
     def model(d: Tensor) -> Tensor:
         return -(right * d).sum(-1) + 0.5 * torch.einsum("bi,bij,bj->b", d, hessian, d)
@@ -117,10 +126,10 @@ def test_at_the_edge_the_step_is_as_long_as_the_radius_and_no_worse_than_steepes
 
 def test_the_ball_is_round_in_the_norm_of_the_preconditioner() -> None:
     preconditioner = with_spectrum([1.0, 2, 3, 4, 5, 9])[0]
-    step, _, length = in_ball(0.7, preconditioner)
+    step, _, _, length, *_ = in_ball(0.7, preconditioner)
     np.testing.assert_allclose(torch.einsum("bi,ij,bj->b", step, preconditioner, step).sqrt().numpy(), 0.7, rtol=1e-9)
     np.testing.assert_allclose(length.numpy(), 0.7, rtol=1e-9)
-    inside, _, length = in_ball(1e6, preconditioner)
+    inside, _, _, length, *_ = in_ball(1e6, preconditioner)
     hessian, right = systems()
     torch.testing.assert_close(inside[0], torch.linalg.solve(hessian[0], right[0]), rtol=0, atol=1e-9)
     assert length[0].item() == pytest.approx((inside[0] @ preconditioner @ inside[0]).sqrt().item(), rel=1e-9)
@@ -129,11 +138,11 @@ def test_the_ball_is_round_in_the_norm_of_the_preconditioner() -> None:
 def test_where_the_energy_curves_down_the_step_ends() -> None:
     """One product: as far as if the curvature had the other sign, or to the edge of the ball."""
     for radius, expected in ((100.0, 0.5), (0.2, 0.2)):
-        region = TrustRegion(lambda d: (-2 * d[0],), lambda r: r, matrix([radius])[0], matrix([1e-9])[0])
-        step, left, length, products = region.solve((matrix([1.0]),), 10, 1)
-        assert products == 1
-        assert step[0].item() == length.item() == pytest.approx(expected)
-        assert left[0].item() == pytest.approx(1 + 2 * expected)
+        system = System(lambda d: -2 * d, Inverse(torch.eye(1).double()), matrix([radius])[0], matrix([1e-9])[0])
+        step, slope, bent, length, needed, products = system.solve(matrix([1.0]), 10, 1)
+        assert needed.item() == products.item() == 1
+        assert step.item() == length.item() == -slope.item() == pytest.approx(expected)
+        assert bent.item() == pytest.approx(-2 * expected**2)
 
 
 # --- NewtonCG ---------------------------------------------------------------------------------------------------------
