@@ -76,8 +76,8 @@ MUTANTS = [
     Mutant(
         "emission by arrival instead of departure",
         "processes/hmm.py",
-        "return self.transition_matrices.sum(2).T.contiguous()",
-        "return self.transition_matrices.sum(1).T.contiguous()",
+        "return (self.transition_matrices @ self.right_vector).T.contiguous()",
+        "return (self.right_vector @ self.transition_matrices).T.contiguous()",
         BELIEF_TESTS,
     ),
     Mutant(
@@ -89,14 +89,14 @@ MUTANTS = [
     ),
     Mutant(
         "stationary law of the reversed chain",
-        "processes/hmm.py",
+        "processes/stationary.py",
         "law[k] = law[:k] @ routed[:k, k]",
         "law[k] = law[:k] @ routed[k, :k]",
         PROCESS_TESTS,
     ),
     Mutant(
         "first token drawn with the start's number",
-        "processes/hmm.py",
+        "processes/sampling.py",
         "draw(states, uniforms[t + 1])",
         "draw(states, uniforms[t])",
         PROCESS_TESTS,
@@ -234,16 +234,16 @@ MUTANTS = [
     ),
     Mutant(
         "a trust region that nothing bounds",
-        "inference/newton.py",
-        "torch.minimum(wished, allowed)",
-        "wished",
+        "inference/trust_region.py",
+        "torch.minimum(length, edge)",
+        "length",
         "numerics/test_solvers_newton.py::test_at_the_edge_the_step_is_as_long_as_the_radius_and_no_worse_than_steepest_descent",
     ),
     Mutant(
         "negative curvature taken for positive",
-        "inference/newton.py",
-        "(curvature > flat) & ",
-        "",
+        "inference/trust_region.py",
+        "going = curvature > flat",
+        "going = curvature == curvature",
         "numerics/test_solvers_newton.py::test_where_the_energy_curves_down_the_step_ends",
     ),
     Mutant(
@@ -269,10 +269,10 @@ MUTANTS = [
     ),
     Mutant(
         "going back the whole step again",
-        "inference/gauss_newton.py",
-        "step=factor * self.step,",
-        "step=self.step,",
-        SOLVE_TESTS,
+        "inference/trust_region.py",
+        "Found(factor * step, factor * slope",
+        "Found(step, factor * slope",
+        "numerics/test_solvers_newton.py::test_newton_goes_back_along_a_step_that_gained_nothing",
     ),
     Mutant(
         "conjugate gradients that are not conjugate",
