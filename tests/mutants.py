@@ -275,6 +275,13 @@ MUTANTS = [
         "numerics/test_solvers_newton.py::test_newton_goes_back_along_a_step_that_gained_nothing",
     ),
     Mutant(
+        "backtracking that goes nowhere",
+        "inference/gauss_newton.py",
+        "Backtracking(self.energy, self.start, scale(self.step, SHRINK))",
+        "Backtracking(self.energy, self.start, self.step)",
+        SOLVE_TESTS,
+    ),
+    Mutant(
         "conjugate gradients that are not conjugate",
         "inference/linear.py",
         "torch.where(active, decrement / previous, 0.0)",
