@@ -24,7 +24,8 @@ from pcnet.typing import State
 
 def group_rms(state: State) -> Float[Tensor, "B G"]:
     """Root mean square of every node group, per sample."""
-    return torch.stack([torch.linalg.vector_norm(group, dim=-1) / group.shape[-1] ** 0.5 for group in state], dim=-1)
+    norms = torch.stack([torch.linalg.vector_norm(group, dim=-1) for group in state], dim=-1)
+    return norms / norms.new_tensor([group.shape[-1] ** 0.5 for group in state])
 
 
 @torch.no_grad()

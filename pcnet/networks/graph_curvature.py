@@ -38,14 +38,13 @@ class Link:
         signal = point.signals[index]
         self.turns = [(places[s], part.turn(signal)) for s, part in zip(p.sources, sent.parts) if s in places]
 
-    def push(self, moved: Groups) -> tuple[Tensor | None, list[Any]]:
-        """How the prediction changes, None if nothing it comes from moves; and what `pull` has to know."""
-        pushed, kept = None, []
+    def push(self, moved: Groups, onto: Tensor | None = None) -> tuple[Tensor | None, list[Any]]:
+        """How the prediction changes, added onto something, None if nothing is; and what `pull` has to know."""
+        kept = []
         for source, turn in self.turns:
-            part, known = turn.push(moved[source])
-            pushed = part if pushed is None else pushed + part
+            onto, known = turn.push(moved[source], onto)
             kept.append(known)
-        return pushed, kept
+        return onto, kept
 
     def pull(self, gradient: Tensor, kept: list[Any], total: Groups) -> None:
         """Add to its sources what comes back through it."""
@@ -122,12 +121,16 @@ class ErrorCurvature:
         moved: Groups = [None] * len(errors)
         pushes = []
         for step in self.steps:
+            group = errors[step.place]
+            if step.plain:
+                moved[step.place], kept = step.link.push(moved, group)
+                pushes.append((None, kept))
+                continue
             pushed, kept = step.link.push(moved) if step.link is not None else (None, [])
             pushes.append((pushed, kept))
-            group = errors[step.place]
             if pushed is not None:
-                group = group + (pushed if step.plain else step.link.energy.push_centre(step.link.prediction, pushed))
-            moved[step.place] = group if step.plain else self._allowed(step.name, group)
+                group = group + step.link.energy.push_centre(step.link.prediction, pushed)
+            moved[step.place] = self._allowed(step.name, group)
         total = self._beside(moved)
         for step, (pushed, kept) in zip(reversed(self.steps), reversed(pushes)):
             place = step.place

@@ -28,6 +28,8 @@ from pcnet.inference.equilibrium import (
     LinearGaussian,
     Metric,
     PackedMetric,
+    add,
+    packed,
     scale,
 )
 from pcnet.networks.chain_flow import ChainFlow
@@ -173,20 +175,19 @@ class GraphProblem(CurvedErrorProblem, FlowProblem):
         self, nodes: dict[str, Tensor], sent: tuple[Sent, ...], known: Mapping[int, Tensor] | None = None
     ) -> GraphPoint:
         """From all values and predictions, and from the errors of some predictions, should they be known already."""
+        errors, energy = self._unit_errors(nodes, sent, known or {})
+        opposite = dict(zip(errors, torch._foreach_neg(list(errors.values())))) if errors else {}
         total: dict[str, Tensor] = {}
-        signals, energy, squares = [], self.zeros(), []
+        signals = []
         for index, (p, s) in enumerate(zip(self.structure.predictions, sent)):
-            if self.structure.units[index]:
-                pushed = known[index] if known and index in known else nodes[p.target] - s.prediction
-                squares.append(torch.linalg.vecdot(pushed, pushed))
-                signal = pushed.neg()
+            if index in errors:
+                pushed, signal = errors[index], opposite[index]
             else:
                 cost, *gradients = _mismatch(self.structure.energies[index], nodes[p.target], s.prediction)
                 pushed, signal = (self.weighted(p, g) for g in gradients)
                 energy = energy + self.weighted(p, cost)
             self._collect(total, p, pushed, signal, s.parts)
             signals.append(signal)
-        energy = energy + 0.5 * sum(squares) if squares else energy
         for name, prior in self.structure.priors.items():
             total[name] = total.get(name, 0.0) + prior.gradient(nodes[name])
             energy = energy + prior(nodes[name])
@@ -197,6 +198,21 @@ class GraphProblem(CurvedErrorProblem, FlowProblem):
             moving |= {} if mask is None else {name: mask}
         values = tuple(nodes[name] for name in self.structure.free)
         return GraphPoint(values, tuple(residual), energy, nodes, sent, tuple(signals), moving)
+
+    def _unit_errors(
+        self, nodes: dict[str, Tensor], sent: tuple[Sent, ...], known: Mapping[int, Tensor]
+    ) -> tuple[dict[int, Tensor], Float[Tensor, " B"]]:
+        """Errors of the predictions that cost 1/2 |error|^2, all at once, and what they cost."""
+        indices = [index for index, unit in enumerate(self.structure.units) if unit]
+        if not indices:
+            return {}, self.zeros()
+        new = [index for index in indices if index not in known]
+        values = [nodes[self.structure.predictions[index].target] for index in new]
+        found = torch._foreach_sub(values, [sent[index].prediction for index in new]) if new else []
+        errors = {**known, **dict(zip(new, found))}
+        errors = {index: errors[index] for index in indices}
+        together = packed(tuple(errors.values()))
+        return errors, 0.5 * torch.linalg.vecdot(together, together)
 
     @staticmethod
     def weighted(p: Prediction, x: Tensor) -> Tensor:
@@ -224,12 +240,13 @@ class GraphProblem(CurvedErrorProblem, FlowProblem):
         return (gradient if mask is None else gradient * mask), mask
 
     def retract(self, x: State, increment: State) -> State:
-        moved = []
-        for name, group, step in zip(self.structure.free, x, increment, strict=True):
-            new = group + step
-            crosses = group * new < 0
-            moved.append(new.masked_fill(crosses, 0.0) if name in self.structure.sparse else new)
-        return tuple(moved)
+        moved = add(x, increment)
+        if not self.kinked:
+            return moved
+        return tuple(
+            new.masked_fill(group * new < 0, 0.0) if name in self.structure.sparse else new
+            for name, group, new in zip(self.structure.free, x, moved)
+        )
 
     def hessian_product(self, point: GraphPoint, direction: State) -> State:
         move = {name: self.allowed(point, name, group) for name, group in zip(self.structure.free, direction)}

@@ -336,8 +336,9 @@ class _TurnedByAutograd(Turn):
     def __init__(self, part: _LinearisedByAutograd, signal: Tensor) -> None:
         self.part, self.signal = part, signal
 
-    def push(self, direction: Tensor) -> tuple[Tensor, Tensor]:
-        return self.part.push(direction), direction
+    def push(self, direction: Tensor, onto: Tensor | None) -> tuple[Tensor, Tensor]:
+        pushed = self.part.push(direction)
+        return (pushed if onto is None else onto + pushed), direction
 
     def pull(self, gradient: Tensor, direction: Tensor) -> Tensor:
         return self.part.pull(gradient) + self.part.bend(self.signal, direction)

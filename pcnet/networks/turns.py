@@ -16,8 +16,10 @@ class Turn(abc.ABC):
     """A layer at a point, and the signal (the energy's gradient in its prediction) that is pulled through it there."""
 
     @abc.abstractmethod
-    def push(self, direction: Float[Tensor, "B N"]) -> tuple[Float[Tensor, "B M"], Any]:
-        """The Jacobian times a direction of the source, and what `pull` has to know of that direction."""
+    def push(
+        self, direction: Float[Tensor, "B N"], onto: Float[Tensor, "B M"] | None
+    ) -> tuple[Float[Tensor, "B M"], Any]:
+        """The Jacobian times a direction of the source, added onto something; and what `pull` has to know of the direction."""
 
     @abc.abstractmethod
     def pull(self, gradient: Float[Tensor, "B M"], direction: Any) -> Float[Tensor, "B N"]:
@@ -34,8 +36,9 @@ class Straight(Turn):
     def __init__(self, weight: Float[Tensor, "M N"] | None = None) -> None:
         self.weight = weight
 
-    def push(self, direction: Tensor) -> tuple[Tensor, None]:
-        return (direction if self.weight is None else functional.linear(direction, self.weight)), None
+    def push(self, direction: Tensor, onto: Tensor | None) -> tuple[Tensor, None]:
+        pushed = direction if self.weight is None else functional.linear(direction, self.weight)
+        return (pushed if onto is None else onto + pushed), None
 
     def pull(self, gradient: Tensor, direction: None) -> Tensor:
         return gradient if self.weight is None else gradient @ self.weight
@@ -53,9 +56,9 @@ class Bent(Turn):
     def __init__(self, weight: Float[Tensor, "M N"], slope: Float[Tensor, "B M"], curve: Float[Tensor, "B M"]) -> None:
         self.weight, self.slope, self.curve = weight, slope, curve
 
-    def push(self, direction: Tensor) -> tuple[Tensor, Tensor]:
+    def push(self, direction: Tensor, onto: Tensor | None) -> tuple[Tensor, Tensor]:
         moved = functional.linear(direction, self.weight)
-        return moved * self.slope, moved
+        return (moved * self.slope if onto is None else torch.addcmul(onto, moved, self.slope)), moved
 
     def pull(self, gradient: Tensor, direction: Tensor) -> Tensor:
         return torch.addcmul(gradient * self.slope, self.curve, direction) @ self.weight
@@ -73,8 +76,9 @@ class BentBefore(Turn):
     def __init__(self, weight: Float[Tensor, "M N"], slope: Float[Tensor, "B N"], curve: Float[Tensor, "B N"]) -> None:
         self.weight, self.slope, self.curve = weight, slope, curve
 
-    def push(self, direction: Tensor) -> tuple[Tensor, Tensor]:
-        return functional.linear(direction * self.slope, self.weight), direction
+    def push(self, direction: Tensor, onto: Tensor | None) -> tuple[Tensor, Tensor]:
+        pushed = functional.linear(direction * self.slope, self.weight)
+        return (pushed if onto is None else onto + pushed), direction
 
     def pull(self, gradient: Tensor, direction: Tensor) -> Tensor:
         return torch.addcmul((gradient @ self.weight) * self.slope, self.curve, direction)
