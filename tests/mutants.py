@@ -179,7 +179,7 @@ MUTANTS = [
         "(residual <= bound).any(-1)",
         SOLVE_TESTS,
     ),
-    Mutant("norm instead of rms", SOLVE, " / group.shape[-1] ** 0.5", "", SOLVE_TESTS),
+    Mutant("norm instead of rms", SOLVE, "[group.shape[-1] ** 0.5 for", "[1.0 for", SOLVE_TESTS),
     Mutant("finished rows not frozen", SOLVE, "torch.where(active_rows, new, old)", "new", SOLVE_TESTS),
     Mutant("steps counted for finished rows", SOLVE, "steps += active", "steps += 1", SOLVE_TESTS),
     Mutant(
