@@ -19,12 +19,12 @@ import joblib
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib import pyplot
 from scipy import stats
 from sklearn.datasets import load_digits
 from sklearn.linear_model import RidgeClassifierCV
 from sklearn.model_selection import StratifiedKFold, train_test_split
 from torch import Tensor
-from matplotlib import pyplot
 from torch.optim.lr_scheduler import OneCycleLR
 
 import pcnet

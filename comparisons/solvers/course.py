@@ -79,13 +79,16 @@ class Course:
         self.arrived = bool((distance <= GOAL).all())
 
     def _settling(self, distance: Tensor) -> Tensor:
-        """Rows with a small gradient that are nowhere known: in another minimum, or still on a long flat way.
+        """Once all rows have a small gradient: those that are nowhere known, in another minimum or on a long flat way.
 
         Small alone says little (with curvatures of 1e-3 and below a row can be 1e-2 away), so the minimum is looked up; a row
-        that was on its way is asked again when its gradient has fallen ten times further.
+        that was on its way is asked again when its gradient has fallen a hundred times further.
         """
         gradient = torch.stack([group.abs().amax(-1) for group in self.point.residual]).amax(0)
-        wanted = (distance > GOAL) & (gradient < SETTLED) & (gradient < 0.1 * self.asked)
+        away = distance > GOAL
+        wanted = away & (gradient < 0.01 * self.asked)
+        if (away & (gradient >= SETTLED)).any() or not wanted.any():
+            return wanted[:0].nonzero().squeeze(-1)
         self.asked = torch.where(wanted, gradient, self.asked)
         return wanted.nonzero().squeeze(-1)
 

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pcnet import EnergyProblem, Inference, NewtonCG
+from pcnet import EnergyProblem, Inference
 
 GOAL = 1e-4
 """Distance to an equilibrium, in every node group (rms), at which a row has arrived."""
 ANOTHER = 100 * GOAL
 """Distance from all equilibria known, in some node group, above which an equilibrium is another one."""
-POLISH = Inference(NewtonCG(preconditioned=True), atol=1e-11, max_steps=1000)
-"""How an equilibrium is found in float64."""
+POLISH = Inference(atol=1e-11, max_steps=2000, compact=True)
+"""How an equilibrium is found in float64; which solver does it decides only which of several is the reference."""
 
 
 class Minima:
@@ -21,11 +21,12 @@ class Minima:
     Args:
         problem: in float64.
         start: where the search for the reference begins.
+        polish: how an equilibrium is found.
     """
 
-    def __init__(self, problem: EnergyProblem, start: Sequence[Tensor]) -> None:
-        self.problem = problem
-        found = POLISH.run(problem, tuple(group.double() for group in start))
+    def __init__(self, problem: EnergyProblem, start: Sequence[Tensor], polish: Inference = POLISH) -> None:
+        self.problem, self.polish = problem, polish
+        found = polish.run(problem, tuple(group.double() for group in start))
         if not found.converged.all():
             raise RuntimeError(f"no reference equilibrium: {found.report()}")
         widths = torch.tensor([group.shape[-1] for group in start])
@@ -51,7 +52,7 @@ class Minima:
     @torch.no_grad()
     def explore(self, values: Sequence[Tensor], rows: Tensor) -> None:
         """Go down in float64 from where these rows are; what they end in is known from then on, if it is another one."""
-        found = POLISH.run(self.problem.rows(rows), tuple(group[rows].double() for group in values))
+        found = self.polish.run(self.problem.rows(rows), tuple(group[rows].double() for group in values))
         packed = torch.cat(found.values, -1).float()
         known = torch.stack([((packed - one[rows]).square() @ self.share).amax(-1).sqrt() for one in self.known])
         new = found.converged & (known.amin(0) > ANOTHER)

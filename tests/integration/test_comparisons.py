@@ -6,8 +6,19 @@ from types import ModuleType
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from torch import Tensor
 
-from comparisons import digits, solvers, still_image
+from comparisons import digits, still_image
+from comparisons.kept import whole
+from comparisons.solvers import __main__ as solvers
+from comparisons.solvers.course import Course
+from comparisons.solvers.minima import GOAL, Minima
+from comparisons.solvers.points import SMOKE, Point, make
+from comparisons.solvers.race import DEFAULT, ERRORS, VALUES, Bench
+from comparisons.solvers.tables import verdict
+from pcnet import CurvedProblem, EnergyPoint, Euler, GaussNewton, Inference, Momentum, NewtonCG
+from pcnet.typing import State
 
 PICTURES = {digits: ["digits.png"], solvers: ["solvers.png"], still_image: ["digits-0.png", "patches-0.png"]}
 each = pytest.mark.parametrize("command", list(PICTURES), ids=lambda command: command.__name__)
@@ -29,7 +40,7 @@ def test_a_comparison_runs_shortened_and_again_from_its_files(
     assert measured and all(path.stat().st_mtime_ns == kept[path] for path in measured)
 
 
-@pytest.mark.parametrize("command", [digits, solvers, still_image], ids=lambda command: command.__name__)
+@pytest.mark.parametrize("command", list(PICTURES), ids=lambda command: command.__name__)
 def test_nothing_to_plot_is_said_in_a_line(command: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit) as ended:
         command.main(["--replot", "--out", str(tmp_path)])
@@ -45,23 +56,156 @@ def test_the_interval_of_paired_differences() -> None:
     assert half == pytest.approx(3.182446305284263 * (1.25 * 5 / 3) ** 0.5)
 
 
-def test_the_verdict_on_solvers_counts_wins_and_bounds() -> None:
-    def row(solver: str, milliseconds: float, arrived: bool, depth: int) -> dict:
-        point = {"weights": "gain 1.0", "depth": depth, "width": 8, "batch": 1}
-        return point | {"solver": solver, "milliseconds": milliseconds, "arrived": arrived}
+def test_a_file_that_breaks_off_leaves_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("old")
+    with pytest.raises(KeyError), whole(path) as temporary:
+        temporary.write_text("half")
+        raise KeyError
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {"rows.csv": "old"}
 
+
+def line(solver: str, depth: int, ratio: tuple[float, float, float], arrived: bool = True, iterations: int = 3) -> dict:
+    low, middle, high = ratio
+    return {
+        "weights": "gain 1.0",
+        "depth": depth,
+        "width": 8,
+        "batch": 1,
+        "solver": solver,
+        "arrived": arrived,
+        "iterations": iterations,
+        "ratio": middle,
+        "ratio_low": low,
+        "ratio_high": high,
+        "rounds": 9,
+    }
+
+
+def test_the_verdict_on_solvers() -> None:
+    """Five points: first, tied, behind, not there, and first with a rival that is quick but does not arrive."""
+    one = (1.0, 1.0, 1.0)
     rows = pd.DataFrame(
         [
-            row(solvers.DEFAULT, 1.0, True, 20),
-            row(solvers.VALUES, 22.0, False, 20),
-            row(solvers.ERRORS, 3.0, True, 20),
-            row(solvers.DEFAULT, 1.0, True, 5),
-            row(solvers.VALUES, 7.0, True, 5),
-            row(solvers.ERRORS, 0.5, True, 5),
+            *(line(DEFAULT, depth, one, depth != 20) for depth in (5, 10, 20, 21, 40)),
+            *(line(VALUES, depth, (7.0, 7.0, 7.0)) for depth in (5, 10, 21, 40)),
+            line(VALUES, 20, (22.0, 22.0, 22.0), arrived=False),
+            line(VALUES, 20, (13.0, 13.5, 14.0)) | {"batch": 64},
+            line("Newton-CG", 5, (1.1, 1.2, 1.3)),
+            line("Newton-CG", 10, (0.95, 0.99, 1.01)),
+            line("Newton-CG", 20, (1.1, 1.2, 1.3)),
+            line("Newton-CG", 21, (0.7, 0.8, 0.9)),
+            line("Newton-CG", 40, (0.1, 0.1, 0.1), arrived=False),
+            line(ERRORS, 5, (0.4, 0.5, 0.6), iterations=20),
+            line(ERRORS, 10, (0.9, 1.1, 1.2), iterations=30),
+            line(ERRORS, 20, (2.5, 2.5, 2.5), iterations=35),
+            line(ERRORS, 21, (3.0, 3.0, 3.0), iterations=50),
+            line(ERRORS, 40, (0.3, 0.3, 0.3), arrived=False, iterations=99),
         ]
     )
-    text = solvers.verdict(rows)
-    assert "converged: the default solver at 2 of 2 points" in text
-    assert "fastest in wall time: the default solver at 1 of 2 points" in text
-    assert "at least 22 to 22 times" in text
-    assert "not fastest at (5, 8, 'gain 1.0', 1)" in text
+    text = verdict(rows)
+    assert "converged: the default solver at 4 of 5 points" in text
+    assert "the default is first at 2 of 5 points, tied at 1, behind at 2" in text
+    assert "ahead of the default: gain 1.0 21x8 batch 1, Newton-CG, 0.8 (0.70 to 0.90)" in text
+    assert "tied with the default: gain 1.0 10x8 batch 1, Newton-CG, 0.99" in text
+    assert "the default did not arrive: gain 1.0 20x8 batch 1" in text
+    assert "takes 1.8 times the default's time where it arrives (median; 0.5 to 3)" in text
+    assert "stopped before it arrived at 1 (1 of them given up before the default's time); it is" in text
+    assert "given up before the default's time, without hope: gain 1.0 40x8 batch 1, Newton-CG, > 0.1" in text
+    assert "it is faster at 1 of 5 points, tied at 1" in text
+    assert "its iterations: 32 (median; 20 to 50)" in text
+    assert "at depth 20: 13.5 to more than 22 times the default's time; at least 20 times at 1 of 2 points" in text
+    assert "(1 of them stopped there)" in text
+    assert "below 20 times: gain 1.0 20x8 batch 64 13.5" in text
+
+
+class Valley(CurvedProblem):
+    """F = a x^4 / 4 - b x^2 / 2 + c y^2 / 2: wells at x = +-sqrt(b / a), y = 0; with a = 0 and b < 0 there is one."""
+
+    def __init__(self, a: float, b: float, c: float) -> None:
+        self.a, self.b, self.c = a, b, c
+
+    def at(self, x: State) -> EnergyPoint:
+        left, right = x[0][:, :1], x[0][:, 1:]
+        energy = self.a * left**4 / 4 - self.b * left**2 / 2 + self.c * right**2 / 2
+        slope = torch.cat([self.a * left**3 - self.b * left, self.c * right], -1)
+        return EnergyPoint(x, (slope,), energy.squeeze(-1))
+
+    def hessian_product(self, point: EnergyPoint, direction: State) -> State:
+        left = 3 * self.a * point.values[0][:, :1] ** 2 - self.b
+        return (torch.cat([left, torch.full_like(left, self.c)], -1) * direction[0],)
+
+    def rows(self, index: Tensor) -> "Valley":
+        return self
+
+
+class Stand:
+    """A task whose network is only a place to start from."""
+
+    def __init__(self, problem: Valley, start: Tensor) -> None:
+        self.net, self.x, self.of, self.start = self, start, problem, start
+
+    def problem(self) -> Valley:
+        return self.of
+
+    def sweep(self, problem: Valley) -> State:
+        return (self.start,)
+
+
+POLISH = Inference(NewtonCG(), atol=1e-11, max_steps=200)
+
+
+def test_a_row_that_settles_in_another_minimum_is_measured_against_that() -> None:
+    """Wells at -1 and 1; the reference is taken at 1 for both rows, and descent takes the second to -1."""
+    wells, start = Valley(1.0, 1.0, 1.0), torch.tensor([[0.9, 0.5], [-0.9, 0.5]])
+    minima = Minima(wells, (start.abs(),), POLISH)
+    course = Course(Euler(0.3), Stand(wells, start), minima)
+    assert course.distance[0] == pytest.approx((1.9**2 / 2 + 0.5**2 / 2) ** 0.5, rel=1e-5)
+    course.follow(5.0)
+    assert course.arrived and course.elsewhere == 1
+    assert torch.allclose(course.point.values[0], torch.tensor([[1.0, 0.0], [-1.0, 0.0]]), atol=2 * GOAL)
+    assert len(minima.known) == 2
+    assert torch.allclose(minima.known[0], torch.tensor([[1.0, 0.0], [1.0, 0.0]]), atol=1e-9)
+    again = Course(Euler(0.3), Stand(wells, start), minima).follow(5.0)
+    assert again.arrived and len(minima.known) == 2
+
+
+def test_a_small_gradient_on_the_way_to_the_reference_is_no_arrival() -> None:
+    """Curvature 1e-3 along y: a hundredth away, the gradient is 1e-5, which is smaller than what is taken for settled."""
+    bowl, start = Valley(0.0, -1.0, 1e-3), torch.tensor([[0.0, 1e-2]])
+    minima = Minima(bowl, (start,), POLISH)
+    course = Course(Euler(1.0), Stand(bowl, start), minima).follow(0.05)
+    assert not course.arrived and course.elsewhere == 0 and len(minima.known) == 1
+    assert GOAL < course.distance[-1] <= 1e-2 / 2**0.5 * (1 + 1e-6)
+    assert Course(Momentum(3.0, 0.98), Stand(bowl, start), minima).follow(20.0).arrived
+
+
+def test_distance_is_that_of_the_worst_node_group() -> None:
+    """One unit of a wide node 10 goals off is nothing, one unit of a narrow node is."""
+    task = make(Point("gain 1.0", 3, 400, 2), SMOKE.training_steps)
+    bench = Bench.of(task)
+    values = list(bench.minima.known[0].split([400, 400], -1))
+    assert bench.minima.distance(values).max() == 0
+    values[1] = values[1].clone()
+    values[1][1, 7] += 10 * GOAL
+    assert bench.minima.distance(values).tolist() == pytest.approx([0, 10 * GOAL / 20], rel=1e-3)
+    reference = Inference(NewtonCG(preconditioned=True), atol=1e-11, max_steps=200)
+    exact = task.double()
+    found = reference.run(exact.problem(), exact.net.sweep(exact.problem()))
+    assert bench.minima.distance(tuple(group.float() for group in found.values)).max() < 1e-6
+
+
+def test_tuning_finds_the_setting_that_arrives_first() -> None:
+    """On x^2 / 2 + y^2 / 20, of three step sizes: one diverges, one is slow, one is fit."""
+    bowl, start = Valley(0.0, -1.0, 0.1), torch.tensor([[1.0, 1.0]])
+    bench = Bench(Stand(bowl, start), Minima(bowl, (start,), POLISH))
+    best = bench.tune([Euler(2.5), Euler(0.02), Euler(1.8)], 10.0)
+    assert best.arrived and best.solver == Euler(1.8)
+
+
+def test_the_default_is_timed_beside_others_in_turns() -> None:
+    bench = Bench.of(make(Point("gain 1.0", 3, 8, 2), 0))
+    alone = {name: bench.follow(solver, 5.0) for name, solver in ((DEFAULT, GaussNewton()), ("other", NewtonCG()))}
+    found = bench.turns(alone, ["other"], 3, 3)
+    assert {name: len(courses) for name, courses in found.items()} == {DEFAULT: 3, "other": 3}
+    assert all(course.arrived for courses in found.values() for course in courses)
