@@ -9,12 +9,13 @@ from matplotlib.axes import Axes
 from comparisons.kept import save_picture
 from comparisons.solvers.minima import GOAL
 from comparisons.solvers.points import LINEAR
-from comparisons.solvers.race import DEFAULT, DEMANDED, ERRORS, VALUES
+from comparisons.solvers.race import DEFAULT, DEMANDED, ERRORS, PLAIN, VALUES
 
 STYLE = {
     DEFAULT: ("#D55E00", "-"),
     ERRORS: ("#0072B2", "-"),
     VALUES: ("#000000", "-"),
+    PLAIN: ("#000000", ":"),
     "Newton-CG, preconditioned": ("#009E73", "-"),
     "Newton-CG": ("#E69F00", "-."),
     "Anderson in errors": ("#56B4E9", "--"),

@@ -14,13 +14,17 @@ from pcnet.diagnostics import conditioning
 
 DEFAULT = "Gauss-Newton (default)"
 VALUES, ERRORS = "descent in values, tuned", "descent in errors, tuned"
-TUNED = (VALUES, ERRORS)
+PLAIN = "descent in values, plain, tuned"
+"""Without momentum; looked at in the depth demanded only, where the one with momentum tells less."""
+TUNED = (VALUES, PLAIN, ERRORS)
 SERIOUS = "Newton-CG, preconditioned"
 """Never given up before its limit: it goes fast at the end only."""
 LONGEST = 60.0
 """Seconds that the default solver may take."""
 DEMANDED = 20
 """The depth at which tuned descent in values gets all the patience there is."""
+PLAIN_STEPS = ((0.9, 0.0), (1.6, 0.0), (1.9, 0.0))
+"""Steps of plain descent in values, over the inverse of the largest curvature, and no momentum."""
 JUDGED = 15
 """Steps before a setting is compared with others."""
 CLOSE = 2.0
@@ -57,7 +61,7 @@ def grid(task: Task, *, errors: bool) -> list[Solver]:
         return [InErrors(Momentum(share / largest, momentum)) for share, momentum in [(0.9, 0.0), (1.5, 0.0), *pairs]]
     pairs = [(share, momentum) for momentum in (0.8, 0.9, 0.95, 0.98) for share in (0.7, 1.4)]
     long = [(2.8, 0.9), (2.8, 0.95)]
-    return [Momentum(share / largest, momentum) for share, momentum in [(0.9, 0.0), (1.6, 0.0), *pairs, *long]]
+    return [Momentum(share / largest, momentum) for share, momentum in [*PLAIN_STEPS, *pairs, *long]]
 
 
 @dataclass(frozen=True)
@@ -194,6 +198,10 @@ def measure(point: Point, plan: Plan, patience: float) -> tuple[list[dict], list
     beside = again[DEFAULT] if best.arrived else rounds[DEFAULT]
     rows.append(line(point, VALUES, again[VALUES], beside))
     rounds[VALUES] = again[VALUES]
+    if limits.demanded and taken < SLOW:
+        plain = [solver for solver in grid(bench.task, errors=False) if solver.momentum == 0]
+        rounds[PLAIN] = [bench.tune(plain, limits.values)]
+        rows.append(line(point, PLAIN, rounds[PLAIN], rounds[DEFAULT]))
     return rows, [trace for name, found in rounds.items() for trace in traced(point, name, found[0])]
 
 

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from comparisons.solvers.points import KEY
-from comparisons.solvers.race import DEFAULT, DEMANDED, ERRORS, TUNED, VALUES
+from comparisons.solvers.race import DEFAULT, DEMANDED, ERRORS, PLAIN, TUNED, VALUES
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
@@ -19,6 +19,7 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
                 **dict(zip(KEY, key)),
                 "default ms": f"{default.milliseconds:.1f}" + ("" if default.arrived else " (not there)"),
                 "its iterations": int(default.iterations),
+                "values, plain, tuned": ratio(table.loc[PLAIN]) if PLAIN in table.index else "",
                 "values, tuned": ratio(table.loc[VALUES]),
                 "errors, tuned": ratio(table.loc[ERRORS]),
                 "errors' iterations": int(table.loc[ERRORS].iterations),
@@ -46,7 +47,8 @@ def verdict(rows: pd.DataFrame) -> str:
     parts = [f"converged: the default solver at {there} of {len(default)} points"]
     parts += by_themselves(rows, default)
     parts += against_errors(rows[rows.solver == ERRORS])
-    parts += against_values(rows[(rows.solver == VALUES) & (rows.depth == DEMANDED)])
+    for solver, kind in ((PLAIN, "plain"), (VALUES, "with momentum or without")):
+        parts += against_values(rows[(rows.solver == solver) & (rows.depth == DEMANDED)], kind)
     return "\n".join(f"* {part}" for part in parts) + "\n"
 
 
@@ -94,7 +96,7 @@ def stops(rows: pd.DataFrame) -> str:
     return f"stopped before it arrived at {len(stopped)}{early}; " if len(stopped) else ""
 
 
-def against_values(values: pd.DataFrame) -> list[str]:
+def against_values(values: pd.DataFrame, kind: str) -> list[str]:
     """Beside descent in values that an oracle has tuned, at the depth for which 20 times was demanded."""
     if values.empty:
         return []
@@ -102,7 +104,7 @@ def against_values(values: pd.DataFrame) -> list[str]:
     least, most = values.loc[values.ratio.idxmin()], values.loc[values.ratio.idxmax()]
     spread = " to ".join(("" if row.arrived else "more than ") + f"{row.ratio:.3g}" for row in (least, most))
     parts = [
-        f"descent in values, tuned at every point by an oracle, at depth {DEMANDED}: {spread} times the default's time; "
+        f"descent in values, {kind}, tuned at every point by an oracle, at depth {DEMANDED}: {spread} times the default's time; "
         f"at least 20 times at {int(enough.sum())} of {len(values)} points ({int((enough & stopped).sum())} of them stopped there)"
     ]
     return parts + ([f"below 20 times: {named(values[~enough], solver=False)}"] if not enough.all() else [])

@@ -15,7 +15,7 @@ from comparisons.solvers import __main__ as solvers
 from comparisons.solvers.course import Course
 from comparisons.solvers.minima import GOAL, Minima
 from comparisons.solvers.points import SMOKE, Point, make
-from comparisons.solvers.race import DEFAULT, ERRORS, VALUES, Bench
+from comparisons.solvers.race import DEFAULT, ERRORS, PLAIN, VALUES, Bench
 from comparisons.solvers.tables import verdict
 from pcnet import CurvedProblem, EnergyPoint, Euler, GaussNewton, Inference, Momentum, NewtonCG
 from pcnet.typing import State
@@ -91,6 +91,7 @@ def test_the_verdict_on_solvers() -> None:
             *(line(VALUES, depth, (7.0, 7.0, 7.0)) for depth in (5, 10, 21, 40)),
             line(VALUES, 20, (22.0, 22.0, 22.0), arrived=False),
             line(VALUES, 20, (13.0, 13.5, 14.0)) | {"batch": 64},
+            line(PLAIN, 20, (22.5, 22.5, 22.5), arrived=False),
             line("Newton-CG", 5, (1.1, 1.2, 1.3)),
             line("Newton-CG", 10, (0.95, 0.99, 1.01)),
             line("Newton-CG", 20, (1.1, 1.2, 1.3)),
@@ -117,6 +118,8 @@ def test_the_verdict_on_solvers() -> None:
     assert "at depth 20: 13.5 to more than 22 times the default's time; at least 20 times at 1 of 2 points" in text
     assert "(1 of them stopped there)" in text
     assert "below 20 times: gain 1.0 20x8 batch 64 13.5" in text
+    plain = next(line for line in text.splitlines() if "descent in values, plain," in line)
+    assert "more than 22.5 times the default's time; at least 20 times at 1 of 1 points" in plain
 
 
 class Valley(CurvedProblem):
