@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pcnet import process_command
+
 if TYPE_CHECKING:
     from pcnet.config import Settings
 
@@ -14,6 +16,7 @@ Predictive-coding networks beside transformers and recurrent networks: one quest
 
   pcnet compare            train them on a hidden Markov process, ask whether their states hold its belief
                            geometry, measure what an answer costs; ends with a table and a report to look at
+  pcnet process mess3      everything that is known exactly about a process, printed and drawn
 
 Each verb explains itself: pcnet compare --help"""
 
@@ -45,13 +48,17 @@ exit codes: 0 done, 1 a job failed, 2 something was wrong with the call, 130 int
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; returns the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["process"]:  # whose options depend on which process
+        return process_command.main(arguments[1:])
     parser = argparse.ArgumentParser(
         "pcnet", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--version", action="store_true", help="print the version and exit")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs")
     _add_compare(verbs)
-    plain, overrides = _split(sys.argv[1:] if arguments is None else arguments)
+    verbs.add_parser("process", help="show what is known exactly about a process", add_help=False)
+    plain, overrides = _split(arguments)
     known = parser.parse_args(plain)
     if known.version:
         from importlib.metadata import version

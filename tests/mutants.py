@@ -110,9 +110,9 @@ MUTANTS = [
     ),
     Mutant(
         "entropies in bits",
-        "processes/information.py",
-        "return torch.special.entr(laws).sum(1)",
-        "return torch.special.entr(laws).sum(1) / 0.6931471805599453",
+        "processes/entropies.py",
+        "return torch.special.entr(laws).sum(-1)",
+        "return torch.special.entr(laws).sum(-1) / 0.6931471805599453",
         "numerics/test_process_information.py",
     ),
     Mutant(

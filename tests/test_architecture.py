@@ -21,7 +21,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         "energies processes inference",
         "networks baselines",
         "learning",
-        "probing efficiency diagnostics",
+        "probing efficiency diagnostics card",
         "config data",
         "training",
         "records",
@@ -29,7 +29,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         "jobs",
         "report",
         "experiment",
-        "view",
+        "view process_command",
         "cli",
     )
 )

@@ -8,7 +8,11 @@ from jaxtyping import Float, Int
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
-from pcnet.processes import HiddenMarkovModel, filter_beliefs, next_token_law, sample
+from pcnet.processes import Process, token_log_probabilities
+from pcnet.processes.sampling import sample_batches
+
+AHEAD = 2**15
+"""Tokens that are drawn at once: a few calls for many small batches instead of as many for each."""
 
 
 class SequenceBatch(NamedTuple):
@@ -30,7 +34,7 @@ class SequenceStream:
     """
 
     def __init__(
-        self, process: HiddenMarkovModel, length: int, batch_size: int, seed: int, first: Callable[[], int] = lambda: 0
+        self, process: Process, length: int, batch_size: int, seed: int, first: Callable[[], int] = lambda: 0
     ) -> None:
         self.process = process
         self.length = length
@@ -39,16 +43,23 @@ class SequenceStream:
         self.first = first
 
     def __iter__(self) -> Iterator[SequenceBatch]:
-        index = self.first()
+        count = max(1, AHEAD // (self.batch_size * self.length))
+        group, skipped = divmod(self.first(), count)  # groups are the same wherever one starts, to the last bit
         while True:
-            yield self.batch(index)
-            index += 1
+            yield from self.batches(group * count, count)[skipped:]
+            group, skipped = group + 1, 0
 
     def batch(self, index: int) -> SequenceBatch:
         """Batch number `index`."""
-        generator = torch.Generator().manual_seed(stream_seed(self.seed, index))
-        tokens = sample(self.process, self.batch_size, self.length, generator)
-        return SequenceBatch(tokens, optimal_loss(self.process, tokens))
+        return self.batches(index, 1)[0]
+
+    def batches(self, first: int, count: int) -> list[SequenceBatch]:
+        """So many batches from number `first` on; each is what it is by itself."""
+        generators = [torch.Generator().manual_seed(stream_seed(self.seed, first + k)) for k in range(count)]
+        tokens = sample_batches(self.process, self.batch_size, self.length, generators)
+        losses = -token_log_probabilities(self.process, tokens)[:, 1:]
+        groups = zip(tokens.split(self.batch_size), losses.split(self.batch_size), strict=True)
+        return [SequenceBatch(own.clone(), loss.mean()) for own, loss in groups]
 
 
 class SequenceData(LightningDataModule):
@@ -61,7 +72,7 @@ class SequenceData(LightningDataModule):
         seed: of the stream.
     """
 
-    def __init__(self, process: HiddenMarkovModel, length: int, batch_size: int, seed: int = 0) -> None:
+    def __init__(self, process: Process, length: int, batch_size: int, seed: int = 0) -> None:
         super().__init__()
         for name, value, least in (("length", length, 2), ("batch_size", batch_size, 1)):
             if value < least:
@@ -80,8 +91,7 @@ def stream_seed(seed: int, index: int) -> int:
     return (mixed ^ (mixed >> 31)) >> 1
 
 
-def optimal_loss(process: HiddenMarkovModel, tokens: Int[Tensor, "B L"]) -> Float[Tensor, ""]:
+def optimal_loss(process: Process, tokens: Int[Tensor, "B L"]) -> Float[Tensor, ""]:
     """Mean surprise of the exact observer at tokens 1..L-1, in nats: a model's loss minus this is its excess, with far less
     noise than its loss minus the entropy."""
-    laws = next_token_law(process, filter_beliefs(process, tokens).predicted)
-    return -laws[:, 1:].gather(-1, tokens[:, 1:].unsqueeze(-1)).log().mean()
+    return -token_log_probabilities(process, tokens)[:, 1:].mean()

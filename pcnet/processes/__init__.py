@@ -1,34 +1,120 @@
-"""Hidden-Markov processes whose beliefs, word probabilities and loss floors are known exactly."""
+"""Hidden-Markov processes whose beliefs, word probabilities and loss floors are known exactly.
 
-from pcnet.processes.beliefs import Beliefs, constrained_beliefs, filter_beliefs, next_token_law
+The literature's are in `zoo`, `word_zoo`, `modular` and `generalized_zoo`, random ones in `random_machines`; `compose` and
+`reversal` make new ones of them.
+"""
+
+from pcnet.processes.beliefs import Beliefs, filter_beliefs, next_token_law, token_log_probabilities
+from pcnet.processes.complexity import crypticity, statistical_complexity, synchronization_information
+from pcnet.processes.compose import block, mixture, noisy_channel, product, relabel
+from pcnet.processes.composition import Blocks, Channel, Composition, Mixture, Product
+from pcnet.processes.constrained import constrained_beliefs
+from pcnet.processes.dimension import lyapunov_exponents, mixed_state_dimension
+from pcnet.processes.entropies import entropy_rate, myopic_entropies
+from pcnet.processes.epsilon_machine import EpsilonMachine, epsilon_machine
+from pcnet.processes.equivalence import distinguishing_word, same_process
+from pcnet.processes.excess import excess_entropy, transient_information
+from pcnet.processes.generalized_zoo import bloch_walk, frdn, moon
 from pcnet.processes.hmm import GeneralizedHiddenMarkovModel, HiddenMarkovModel, Process, stationary_distribution
-from pcnet.processes.information import myopic_entropies, next_token_sufficient
 from pcnet.processes.mixed_state import MixedStatePresentation, mixed_state_presentation
+from pcnet.processes.modular import modular_addition, modular_walk
+from pcnet.processes.observe import Observed, observe
+from pcnet.processes.orders import cryptic_order, markov_order
+from pcnet.processes.parallel import filter_beliefs_parallel
+from pcnet.processes.quantity import Quantity
+from pcnet.processes.random_machines import random_epsilon_machine, random_hmm
+from pcnet.processes.reconstruct import ReconstructedMachine, reconstruct
+from pcnet.processes.reversal import time_reversal
 from pcnet.processes.sampling import sample
+from pcnet.processes.smoothing import smooth_beliefs
+from pcnet.processes.spectrum import Spectrum, autocorrelation, spectrum
+from pcnet.processes.sufficiency import next_token_sufficient
+from pcnet.processes.word_zoo import days_of_week, matching_parentheses, mr_name
 from pcnet.processes.words import WordLevel, Words, words
-from pcnet.processes.zoo import coin, even, golden_mean, mess3, rrxor, z1r
+from pcnet.processes.zoo import (
+    coin,
+    even,
+    golden_mean,
+    leaky_rrxor,
+    mess,
+    mess3,
+    rrxor,
+    simple_nonunifilar_source,
+    z1r,
+    zrr,
+)
 
 __all__ = [
     "Beliefs",
+    "Blocks",
+    "Channel",
+    "Composition",
+    "EpsilonMachine",
     "GeneralizedHiddenMarkovModel",
     "HiddenMarkovModel",
     "MixedStatePresentation",
+    "Mixture",
+    "Observed",
     "Process",
+    "Product",
+    "Quantity",
+    "ReconstructedMachine",
+    "Spectrum",
     "WordLevel",
     "Words",
+    "autocorrelation",
+    "bloch_walk",
+    "block",
     "coin",
     "constrained_beliefs",
+    "cryptic_order",
+    "crypticity",
+    "days_of_week",
+    "distinguishing_word",
+    "entropy_rate",
+    "epsilon_machine",
     "even",
+    "excess_entropy",
     "filter_beliefs",
+    "filter_beliefs_parallel",
+    "frdn",
     "golden_mean",
+    "leaky_rrxor",
+    "lyapunov_exponents",
+    "markov_order",
+    "matching_parentheses",
+    "mess",
     "mess3",
+    "mixed_state_dimension",
     "mixed_state_presentation",
+    "mixture",
+    "modular_addition",
+    "modular_walk",
+    "moon",
+    "mr_name",
     "myopic_entropies",
     "next_token_law",
     "next_token_sufficient",
+    "noisy_channel",
+    "observe",
+    "product",
+    "random_epsilon_machine",
+    "random_hmm",
+    "reconstruct",
+    "relabel",
     "rrxor",
+    "same_process",
     "sample",
+    "simple_nonunifilar_source",
+    "smooth_beliefs",
+    "spectrum",
     "stationary_distribution",
+    "statistical_complexity",
+    "synchronization_information",
+    "time_reversal",
+    "token_log_probabilities",
+    "transient_information",
     "words",
     "z1r",
+    "zrr",
 ]

@@ -8,15 +8,26 @@ import torch
 from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
+from scipy.sparse import csgraph
+from scipy.sparse import linalg as sparse_linalg
 from torch import Tensor
 
 from pcnet.processes.hmm import HiddenMarkovModel, Process, as_process, require_at_least
 from pcnet.processes.stationary import eliminate
 
 ROUNDING = 1e-13
-"""Error of a belief, times the probability of the token that led to it, that counts as rounding."""
+"""Error of a belief, times the probability of the token that led to it, that counts as rounding where zeros cancel."""
+ROUNDING_STEPS = 4
+"""Units of the last place, for each state and token of a word, by which a sum of positive numbers may be off."""
 IMPOSSIBLE = 1e-12
 """Greatest probability that counts as zero where matrices have negative entries, so that zeros cancel."""
+VANISHING = 1e-290
+"""Greatest probability that counts as zero otherwise, near which numbers lose their digits."""
+UNREACHABLE = 1e-200
+"""Greatest probability of a word from which the search doesn't go on."""
+DENSE = 300
+"""Greatest number of states whose stationary law is solved for without subtraction, at a cost of its third power."""
+EPSILON = np.finfo(np.float64).eps
 NOWHERE = -1
 """Successor by an impossible token, or by one that leads beyond."""
 
@@ -58,6 +69,11 @@ class MixedStatePresentation:
         return sparse.coo_array(entries, shape=(len(self), len(self))).tocsr()
 
     @cached_property
+    def forward(self) -> sparse.csr_array:
+        """Its transpose, which moves a law of mixed states by one token."""
+        return self.sparse_transition.T.tocsr()
+
+    @cached_property
     def transition(self) -> Float[Tensor, "M M"]:
         """``W[m, n]``: probability to go from belief m to n. Rows from which something lies beyond sum to less than 1."""
         return torch.from_numpy(self.sparse_transition.toarray())
@@ -65,7 +81,7 @@ class MixedStatePresentation:
     @cached_property
     def recurrent(self) -> Bool[Tensor, " M"]:
         """States that an observer comes back to for ever: those which can't be left for good, nor for beyond."""
-        count, labels = sparse.csgraph.connected_components(self.sparse_transition, connection="strong")
+        count, labels = csgraph.connected_components(self.sparse_transition, connection="strong")
         rows, columns = self.sparse_transition.nonzero()
         left = np.zeros(count, dtype=bool)
         left[labels[rows[labels[rows] != labels[columns]]]] = True
@@ -95,7 +111,7 @@ class MixedStatePresentation:
         row[0] = 1
         for _ in range(length):
             left += float(row @ self.leak.numpy())
-            row = row @ self.sparse_transition
+            row = self.forward @ row
         return min(left, 1.0)
 
     @cached_property
@@ -107,14 +123,11 @@ class MixedStatePresentation:
         """
         self.require_nothing_beyond("the stationary law of the mixed states")
         law, kept = np.zeros(len(self)), self.recurrent.numpy()
-        _, labels = sparse.csgraph.connected_components(self.sparse_transition, connection="strong")
+        _, labels = csgraph.connected_components(self.sparse_transition, connection="strong")
         held = self._absorbed(kept)
         for label in np.unique(labels[kept]):
             members = np.flatnonzero(labels == label)
-            law[members] = (
-                held[members].sum()
-                * eliminate(torch.from_numpy(self.sparse_transition[members][:, members].toarray())).numpy()
-            )
+            law[members] = held[members].sum() * law_of_class(self.sparse_transition[members][:, members])
         return torch.from_numpy(law)
 
     def _absorbed(self, kept: NDArray[np.bool_]) -> Float[NDArray, " M"]:
@@ -125,7 +138,7 @@ class MixedStatePresentation:
             return start
         passing, ends = np.flatnonzero(~kept), np.flatnonzero(kept)
         stay = sparse.eye_array(len(passing)) - self.sparse_transition[passing][:, passing]
-        visits = sparse.linalg.spsolve(stay.T.tocsc(), start[passing])
+        visits = sparse_linalg.spsolve(stay.T.tocsc(), start[passing])
         start[:] = 0
         start[ends] = visits @ self.sparse_transition[passing][:, ends]
         return start
@@ -153,6 +166,16 @@ class MixedStatePresentation:
             if state == NOWHERE and position + 1 < len(tokens):
                 raise ValueError(f"after {position + 1} tokens the word has left the {len(self)} mixed states")
         return probability
+
+
+def law_of_class(step: sparse.csr_array) -> Float[NDArray, " m"]:
+    """Stationary law of states that reach each other and nothing else; of many of them, by sparse elimination."""
+    if step.shape[0] <= DENSE:
+        return eliminate(torch.from_numpy(step.toarray())).numpy()
+    system = (sparse.eye_array(step.shape[0]) - step).T.tocsr()
+    rest = sparse_linalg.spsolve(system[1:][:, 1:].tocsc(), -system[1:][:, [0]].toarray().squeeze(1))
+    law = np.append(1.0, np.maximum(rest, 0))
+    return law / law.sum()
 
 
 def mixed_state_presentation(
@@ -183,7 +206,7 @@ def mixed_state_presentation(
     search.run()
     return MixedStatePresentation(
         process=process,
-        states=torch.from_numpy(np.concatenate(search.states)),
+        states=torch.from_numpy(search.states.rows.copy()),
         probabilities=torch.from_numpy(np.concatenate(search.laws)),
         successors=torch.from_numpy(search.successors()),
         expanded=search.expanded,
@@ -194,33 +217,32 @@ def mixed_state_presentation(
 
 
 class _Search:
-    """Levels of a breadth-first search through beliefs; `states[0]` is the empty word's."""
+    """Levels of a breadth-first search through beliefs; the first state is the empty word's."""
 
     def __init__(self, process: Process, tolerance: float, max_states: int) -> None:
         self.matrices = process.transition_matrices.numpy()
         self.emission = process.emission_matrix.numpy()
-        self.floor = 0.0 if isinstance(process, HiddenMarkovModel) else IMPOSSIBLE
+        self.positive = isinstance(process, HiddenMarkovModel)
         self.tolerance, self.max_states = tolerance, max_states
         self.reach = 1.01 * (tolerance + 1e-15)  # rounding of the keys included
         direction = np.random.default_rng(0).uniform(0.5, 1, process.num_states)
         self.direction = direction / direction.sum()  # beliefs that agree have keys that agree to the tolerance
         start = process.initial_distribution.numpy()[None]
-        self.states, self.laws, self.links = [start], [self._laws(start)], []
+        self.states, self.laws, self.links = _Rows(start), [self._laws(start)], []
         self.keys, self.order = start @ self.direction, np.zeros(1, dtype=np.int64)
         self.count, self.expanded, self.depth = 1, 0, 0
         self.merged, self.exact, self.whole = 0.0, True, False
+        self.reached = np.ones(1)  # how probable the words are on which states of the last level were first met
 
     def run(self) -> None:
-        while True:
-            fresh = self._expand(self.states[-1], self.laws[-1])
-            if len(fresh) == 0:
-                self.whole = self.depth == len(self.links)
-                return
-            self.states.append(fresh)
+        fresh = self.states.rows
+        while len(fresh) and self.reached.max() > UNREACHABLE:
+            fresh = self._expand(fresh, self.laws[-1])
             self.laws.append(self._laws(fresh))
+        self.whole = len(fresh) == 0 and self.depth == len(self.links)
 
     def successors(self) -> Int[NDArray, "M V"]:
-        """Rows after each token, of expanded states; the others lead nowhere yet."""
+        """Rows after each token; the last states, if they weren't expanded, lead nowhere."""
         table = np.full((self.count, len(self.matrices)), NOWHERE)
         for rows, tokens, targets in self.links:
             table[rows, tokens] = targets
@@ -228,7 +250,7 @@ class _Search:
 
     def _laws(self, beliefs: Float[NDArray, "N S"]) -> Float[NDArray, "N V"]:
         laws = beliefs @ self.emission
-        laws[laws <= self.floor] = 0
+        laws[laws <= (VANISHING if self.positive else IMPOSSIBLE)] = 0
         return laws
 
     def _expand(self, beliefs: Float[NDArray, "N S"], laws: Float[NDArray, "N V"]) -> Float[NDArray, "new S"]:
@@ -241,8 +263,11 @@ class _Search:
             children[chosen] = beliefs[parents[chosen]] @ self.matrices[token]
         children /= likelihoods[:, None]
         targets = np.full(len(children), NOWHERE)
-        self._match(children, likelihoods, targets, np.concatenate(self.states), self.keys, self.order, 0)
+        self._match(children, likelihoods, targets, self.states.rows, self.keys, self.order)
+        first = self.count
         fresh = self._distinct(children, likelihoods, targets)
+        new = targets >= first
+        self.reached = np.bincount(targets[new] - first, (self.reached[parents] * likelihoods)[new])
         self.links.append((self.expanded + parents, tokens, targets))
         self.expanded += len(beliefs)
         if self.depth + 1 == len(self.links) and not (targets == NOWHERE).any():
@@ -255,36 +280,52 @@ class _Search:
         likelihoods: Float[NDArray, " N"],
         targets: Int[NDArray, " N"],
         states: Float[NDArray, "M S"],
-        keys: Float[NDArray, " M"],
-        order: Int[NDArray, " M"],
-        first: int,
+        keys: Float[NDArray, " m"],
+        order: Int[NDArray, " m"],
     ) -> None:
         """Write into targets which of these states a belief is, if any: only those with nearly its key are compared."""
         asked = np.flatnonzero(targets == NOWHERE)
-        low, high = (np.searchsorted(keys, children[asked] @ self.direction + side * self.reach) for side in (-1, 1))
+        own = children[asked] @ self.direction
+        low, high = np.searchsorted(keys, own - self.reach), np.searchsorted(keys, own + self.reach)
         for offset in range(int((high - low).max(initial=0))):
             chosen = np.flatnonzero((targets[asked] == NOWHERE) & (low + offset < high))
             rows = order[low[chosen] + offset]
-            distances = np.abs(children[asked[chosen]] - states[rows]).max(1)
-            same = distances <= self.tolerance
-            targets[asked[chosen[same]]] = first + rows[same]
-            self.merged = max(self.merged, float(distances[same].max(initial=0)))
-            self.exact &= bool((distances * likelihoods[asked[chosen]] <= ROUNDING)[same].all())
+            mine = asked[chosen]
+            distances = np.abs(children[mine] - states[rows])
+            same = distances.max(1) <= self.tolerance
+            mine, rows, distances = mine[same], rows[same], distances[same]
+            targets[mine] = rows
+            self.merged = max(self.merged, float(distances.max(initial=0)))
+            self.exact &= bool((distances <= self._rounding(children[mine], likelihoods[mine])).all())
+
+    def _rounding(
+        self, beliefs: Float[NDArray, "N S"], likelihoods: Float[NDArray, " N"]
+    ) -> Float[NDArray, "N S"] | Float[NDArray, "N 1"]:
+        """By how much beliefs of the present level may differ and still be equal.
+
+        Sums of products of positive numbers lose relative accuracy by a unit in the last place per operation, whatever
+        is small; where zeros cancel, the error of a vector is that of its greatest entry.
+        """
+        if self.positive:
+            return ROUNDING_STEPS * EPSILON * len(self.emission) * (len(self.links) + 2) * beliefs
+        return (ROUNDING * np.abs(beliefs).max(1, initial=1) / likelihoods)[:, None]
 
     def _distinct(
         self, children: Float[NDArray, "N S"], likelihoods: Float[NDArray, " N"], targets: Int[NDArray, " N"]
     ) -> Float[NDArray, "new S"]:
         """New states among the beliefs without a target, in order of their appearance, as many as are still allowed."""
-        fresh = [children[:0]]
+        before = self.count
         while self.count < self.max_states and (targets == NOWHERE).any():
             found = children[self._firsts(children, np.flatnonzero(targets == NOWHERE))][: self.max_states - self.count]
-            keys = found @ self.direction
+            keys, numbers = found @ self.direction, self.count + np.arange(len(found))
             order = np.argsort(keys, kind="stable")
-            self._match(children, likelihoods, targets, found, keys[order], order, self.count)
-            self._remember(keys, self.count + np.arange(len(found)))
+            self.states.append(found)
+            self._match(children, likelihoods, targets, self.states.rows, keys[order], numbers[order])
+            places = np.searchsorted(self.keys, keys[order])
+            self.keys = np.insert(self.keys, places, keys[order])
+            self.order = np.insert(self.order, places, numbers[order])
             self.count += len(found)
-            fresh.append(found)
-        return np.concatenate(fresh)
+        return self.states.rows[before:]
 
     def _firsts(self, children: Float[NDArray, "N S"], asked: Int[NDArray, " n"]) -> Int[NDArray, " firsts"]:
         """The first belief of every run of keys that follow each other closely: no two of them are one state."""
@@ -295,7 +336,22 @@ class _Search:
         np.minimum.at(first, runs, asked[order])
         return np.sort(first)
 
-    def _remember(self, keys: Float[NDArray, " n"], numbers: Int[NDArray, " n"]) -> None:
-        keys, numbers = np.concatenate([self.keys, keys]), np.concatenate([self.order, numbers])
-        order = np.argsort(keys, kind="stable")
-        self.keys, self.order = keys[order], numbers[order]
+
+class _Rows:
+    """A matrix that grows by rows, in place while there is room."""
+
+    def __init__(self, first: Float[NDArray, "N S"]) -> None:
+        self.memory, self.count = first.copy(), len(first)
+
+    @property
+    def rows(self) -> Float[NDArray, "M S"]:
+        return self.memory[: self.count]
+
+    def append(self, rows: Float[NDArray, "N S"]) -> None:
+        needed = self.count + len(rows)
+        if needed > len(self.memory):
+            grown = np.empty((2 * needed, self.memory.shape[1]))
+            grown[: self.count] = self.rows
+            self.memory = grown
+        self.memory[self.count : needed] = rows
+        self.count = needed

@@ -14,11 +14,15 @@ from pcnet.processes import (
     even,
     filter_beliefs,
     golden_mean,
+    leaky_rrxor,
+    mess,
     mess3,
     rrxor,
     sample,
+    simple_nonunifilar_source,
     stationary_distribution,
     z1r,
+    zrr,
 )
 
 ZOO = [mess3(), rrxor(), z1r(), golden_mean(), even(), coin()]
@@ -95,6 +99,60 @@ def test_matrices_are_a_copy():
     assert process.transition_matrices.item() == 1
 
 
+@pytest.mark.parametrize("num_states", [2, 3, 6])
+def test_mess_n_is_noisy_observation_of_a_sticky_state(num_states):
+    x, a = 0.06, 0.7
+    b = (1 - a) / (num_states - 1)
+    stay_or_move = np.full((num_states, num_states), x) + np.eye(num_states) * (1 - num_states * x)
+    observe = np.full((num_states, num_states), b) + np.eye(num_states) * (a - b)
+    process = mess(num_states, x, a)
+    np.testing.assert_allclose(process.transition_matrices, np.einsum("ij,jx->xij", stay_or_move, observe), atol=1e-15)
+    eigenvalues = np.linalg.eigvalsh(process.state_transition_matrix)
+    np.testing.assert_allclose(eigenvalues, [*[1 - num_states * x] * (num_states - 1), 1], atol=1e-12)
+
+
+def test_mess3_is_mess_of_three():
+    # Entries as in the literature: rows are where from, matrices are tokens.
+    x, a = 0.05, 0.85
+    b, y = (1 - a) / 2, 1 - 2 * x
+    expected = [
+        [[a * y, b * x, b * x], [a * x, b * y, b * x], [a * x, b * x, b * y]],
+        [[b * y, a * x, b * x], [b * x, a * y, b * x], [b * x, a * x, b * y]],
+        [[b * y, b * x, a * x], [b * x, b * y, a * x], [b * x, b * x, a * y]],
+    ]
+    np.testing.assert_allclose(mess(3).transition_matrices, expected, rtol=1e-14)
+    np.testing.assert_array_equal(mess(3, 0.15, 0.6).transition_matrices, mess3(0.15, 0.6).transition_matrices)
+
+
+def test_a_leak_is_a_random_token_and_a_jump():
+    clean, leaky = (p.transition_matrices.numpy() for p in (rrxor(0.3, 0.6), leaky_rrxor(0.3, 0.6, 0.2)))
+    np.testing.assert_allclose(leaky.sum((0, 2)), 1, atol=1e-15)
+    np.testing.assert_allclose(leaky[clean == 0], 0.02, rtol=1e-14)
+    np.testing.assert_allclose(leaky - 0.02, 0.8 * clean, atol=1e-16)
+    assert np.ptp(leaky_rrxor(e=1).transition_matrices.numpy()) == 0
+
+
+def test_zrr_is_a_zero_and_two_bits():
+    process = zrr(0.2, 0.7)
+    for bits in itertools.product((0, 1), repeat=2):
+        row = torch.eye(3, dtype=torch.float64)[0]
+        for token in (0, *bits):
+            row = row @ process.transition_matrices[token]
+        np.testing.assert_allclose(row, [(0.8, 0.2)[bits[0]] * (0.3, 0.7)[bits[1]], 0, 0], rtol=1e-14)
+    assert process.transition_matrices[1, 0].sum() == 0
+
+
+@pytest.mark.parametrize("p, q", [(0.5, 0.5), (0.3, 0.1)])
+def test_the_simple_nonunifilar_source_is_a_renewal_process(p, q):
+    # Two waits in a row, one of them of no length: n zeros have the probability p q sum_k (1 - p)^k (1 - q)^(n - 1 - k).
+    process = simple_nonunifilar_source(p, q)
+    row = torch.tensor([1.0, 0.0], dtype=torch.float64)
+    for zeros in range(12):
+        expected = p * q * sum((1 - p) ** k * (1 - q) ** (zeros - 1 - k) for k in range(zeros))
+        assert (row @ process.transition_matrices[1])[0].item() == pytest.approx(expected, abs=1e-16)
+        row = row @ process.transition_matrices[0]
+
+
 # Refusals
 
 
@@ -133,6 +191,11 @@ def test_what_is_no_process_is_refused(matrices, error, message):
         (lambda: golden_mean(1.01), "p must lie in"),
         (lambda: even(-1), "p must lie in"),
         (lambda: coin(2), "p must lie in"),
+        (lambda: mess(5, x=0.3), r"x must lie in \[0, 0.25\].*got 0.3"),
+        (lambda: mess(1), "num_states must be at least 2, got 1"),
+        (lambda: leaky_rrxor(e=10), r"e must lie in \[0, 1\].*not a percentage"),
+        (lambda: zrr(p2=-0.5), "p2 must lie in"),
+        (lambda: simple_nonunifilar_source(q=1.5), "q must lie in"),
     ],
 )
 def test_parameters_out_of_range_are_refused(build, message):
@@ -160,6 +223,9 @@ def test_a_parameter_that_is_no_number_is_refused():
         (even(0.3), np.array([1, 0.3]) / 1.3),
         (golden_mean(1.0), np.ones(2) / 2),  # periodic
         (coin(0.3), np.ones(1)),
+        (mess(6, 0.1, 0.7), np.ones(6) / 6),
+        (zrr(0.2, 0.7), np.ones(3) / 3),  # periodic
+        (simple_nonunifilar_source(0.3, 0.1), np.array([0.1, 0.3]) / 0.4),
     ],
 )
 def test_stationary_law_in_closed_form(process, expected):
@@ -251,7 +317,7 @@ def test_extreme_uniforms_never_give_an_impossible_transition(monkeypatch, unifo
     matrices[1:11, 0, 1] = 0.1
     matrices[:, 1, 0] = 1 / 12
     assert matrices[1:11, 0, 1].cumsum(0)[-1] < 1
-    monkeypatch.setattr(torch, "rand", lambda *size, **_: torch.full(size, uniform, dtype=torch.float64))
+    monkeypatch.setattr(torch, "rand", lambda *size, **_: torch.zeros(*size, dtype=torch.float64) + uniform)
     tokens = sample(HiddenMarkovModel(matrices), 1, 6, generator()).squeeze(0).tolist()
     in_first, in_second = (1, 0) if uniform == 0 else (10, 11)
     assert tokens in ([in_first, in_second] * 3, [in_second, in_first] * 3)

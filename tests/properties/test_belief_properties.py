@@ -7,7 +7,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pcnet.processes import HiddenMarkovModel, filter_beliefs, myopic_entropies, next_token_law, sample, words
+from pcnet.processes import (
+    HiddenMarkovModel,
+    filter_beliefs,
+    filter_beliefs_parallel,
+    myopic_entropies,
+    next_token_law,
+    sample,
+    smooth_beliefs,
+    words,
+)
 
 examples = settings(max_examples=25, deadline=None, derandomize=True)
 
@@ -55,6 +64,25 @@ def test_predicted_belief_gives_the_law_of_its_own_token(process):
     laws = next_token_law(process, beliefs.predicted)
     picked = laws.gather(2, tokens.unsqueeze(2)).squeeze(2)
     torch.testing.assert_close(picked.log().sum(1), beliefs.log_likelihood, atol=1e-9, rtol=1e-9)
+
+
+@examples
+@given(processes())
+def test_all_times_at_once_are_one_after_the_other(process):
+    tokens = sampled(process)
+    for found, expected in zip(filter_beliefs_parallel(process, tokens), filter_beliefs(process, tokens), strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-12, rtol=1e-12)
+
+
+@examples
+@given(processes())
+def test_looking_back_ends_where_looking_ahead_ends(process):
+    tokens = sampled(process)
+    smoothed = smooth_beliefs(process, tokens)
+    torch.testing.assert_close(smoothed.sum(-1), torch.ones(6, 13, dtype=torch.float64), atol=1e-12, rtol=0)
+    torch.testing.assert_close(smoothed[:, -1], filter_beliefs(process, tokens).filtered[:, -1], atol=1e-12, rtol=0)
+    # A state that the sequence rules out in the past can't come back by looking at the future.
+    assert (smoothed[:, 1:][filter_beliefs(process, tokens).filtered == 0] == 0).all()
 
 
 @examples

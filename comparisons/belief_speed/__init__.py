@@ -1,0 +1,1 @@
+"""How fast beliefs come: filters, observed samples, words, mixed states and streams, beside dynamax and hmmlearn."""

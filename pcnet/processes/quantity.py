@@ -1,0 +1,51 @@
+"""Numbers that may be known between bounds only."""
+
+import math
+
+
+class Quantity(float):
+    """A number with what is known of its error; everything that takes a float takes it.
+
+    Args:
+        value: the best estimate.
+        low: what it can't be less than. None: the value itself.
+        high: what it can't be more than. None: the value itself.
+        standard_error: of an average over samples; 0 where nothing was drawn. Bounds that aren't known otherwise are
+            then four standard errors away.
+        exact: whether the value is right up to rounding. None: if the bounds are equal.
+
+    Raises:
+        ValueError: if the numbers are out of order or not numbers.
+    """
+
+    low: float
+    high: float
+    standard_error: float
+    exact: bool
+
+    def __new__(
+        cls,
+        value: float,
+        low: float | None = None,
+        high: float | None = None,
+        *,
+        standard_error: float = 0.0,
+        exact: bool | None = None,
+    ) -> "Quantity":
+        self = super().__new__(cls, value)
+        self.low = float(value if low is None else low)
+        self.high = float(value if high is None else high)
+        self.standard_error = float(standard_error)
+        if not (self.low <= self <= self.high and self.standard_error >= 0):
+            raise ValueError(f"low <= value <= high and standard_error >= 0 must hold, got {self!r}")
+        self.exact = self.low == self.high and math.isfinite(self.low) if exact is None else exact
+        return self
+
+    def __getnewargs_ex__(self) -> tuple[tuple[float, float, float], dict[str, object]]:
+        return (float(self), self.low, self.high), {"standard_error": self.standard_error, "exact": self.exact}
+
+    def __repr__(self) -> str:
+        if self.low == self.high:
+            return f"Quantity({float(self)!r})"
+        error = f", standard_error={self.standard_error:.2g}" if self.standard_error else ""
+        return f"Quantity({float(self)!r}, low={self.low!r}, high={self.high!r}{error})"
