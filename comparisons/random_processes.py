@@ -26,6 +26,7 @@ from matplotlib.axes import Axes
 from comparisons.kept import load_table, markdown, progress, save_picture, save_table, whole
 from pcnet.processes import (
     HiddenMarkovModel,
+    NotClosedError,
     epsilon_machine,
     mixed_state_dimension,
     mixed_state_presentation,
@@ -88,7 +89,7 @@ def examine(process: HiddenMarkovModel, max_states: int, with_dimension: bool) -
     presentation = mixed_state_presentation(process, max_states=max_states)
     try:
         causal = epsilon_machine(process, max_states=max_states).num_states
-    except ValueError:  # there is no finite one among so many mixed states
+    except NotClosedError:
         causal = math.inf
     return {
         "closed": presentation.closed,

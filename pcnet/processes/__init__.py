@@ -16,7 +16,7 @@ from pcnet.processes.equivalence import distinguishing_word, same_process
 from pcnet.processes.excess import excess_entropy, transient_information
 from pcnet.processes.generalized_zoo import bloch_walk, frdn, moon
 from pcnet.processes.hmm import GeneralizedHiddenMarkovModel, HiddenMarkovModel, Process, stationary_distribution
-from pcnet.processes.mixed_state import MixedStatePresentation, mixed_state_presentation
+from pcnet.processes.mixed_state import MixedStatePresentation, NotClosedError, mixed_state_presentation
 from pcnet.processes.modular import modular_addition, modular_walk
 from pcnet.processes.observe import Observed, observe
 from pcnet.processes.orders import cryptic_order, markov_order
@@ -54,6 +54,7 @@ __all__ = [
     "HiddenMarkovModel",
     "MixedStatePresentation",
     "Mixture",
+    "NotClosedError",
     "Observed",
     "Process",
     "Product",

@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 
 from pcnet.processes.epsilon_machine import EpsilonMachine, epsilon_machine, lumped, observable
 from pcnet.processes.hmm import GeneralizedHiddenMarkovModel, HiddenMarkovModel, Process
-from pcnet.processes.mixed_state import MixedStatePresentation, mixed_state_presentation
+from pcnet.processes.mixed_state import MixedStatePresentation, NotClosedError, mixed_state_presentation
 from pcnet.processes.stationary import recurrent_classes
 
 MAX_STATES = 30_000
@@ -67,7 +67,7 @@ def ergodic_parts(process: Process) -> list[tuple[float, Process]]:
 def _machine(process: Process, max_states: int) -> EpsilonMachine | None:
     try:
         return epsilon_machine(process, max_states=max_states)
-    except ValueError:
+    except NotClosedError:
         return None
 
 

@@ -12,7 +12,13 @@ from torch import Tensor
 
 from pcnet.processes.equivalence import Span
 from pcnet.processes.hmm import GeneralizedHiddenMarkovModel, HiddenMarkovModel, Process, as_process
-from pcnet.processes.mixed_state import NOWHERE, ROUNDING, MixedStatePresentation, mixed_state_presentation
+from pcnet.processes.mixed_state import (
+    NOWHERE,
+    ROUNDING,
+    MixedStatePresentation,
+    NotClosedError,
+    mixed_state_presentation,
+)
 from pcnet.processes.partition import components, distinct, refine, tolerance_ranks
 from pcnet.processes.stationary import UNIT, eliminate, recurrent_classes
 
@@ -98,9 +104,9 @@ def epsilon_machine(process: Process | ArrayLike, *, tolerance: float = 1e-9, ma
 
     Raises:
         TypeError: if ``max_states`` isn't an integer.
-        ValueError: if there is no finite machine of mixed states within ``max_states``; if the stationary law isn't
-            unique and the process has no initial one; if ``tolerance`` is negative or not finite, or ``max_states`` not
-            positive.
+        NotClosedError: if there is no finite machine of mixed states within ``max_states``; a ``ValueError``.
+        ValueError: if the stationary law isn't unique and the process has no initial one; if ``tolerance`` is negative or
+            not finite, or ``max_states`` not positive.
 
     Reference: Shalizi & Crutchfield (2001), J. Stat. Phys. 104, 817; Travers & Crutchfield (2011), arXiv 1111.4500.
     """
@@ -245,11 +251,11 @@ def _belief_machine(process: Process, tolerance: float, max_states: int) -> Unif
         chosen = weights > 0
         return _part(presentation, chosen, weights[chosen])
     if not single or not chosen.any():
-        raise ValueError(_not_closed(presentation))
+        raise NotClosedError(_not_closed(presentation))
     labels = components(np.where(chosen[:, None], presentation.successors.numpy(), NOWHERE))
     chosen &= labels == labels[np.flatnonzero(chosen)[0]]
     if not _exact(presentation, torch.from_numpy(np.flatnonzero(chosen))):
-        raise ValueError(_not_closed(presentation))
+        raise NotClosedError(_not_closed(presentation))
     inside = presentation.sparse_transition[chosen][:, chosen].toarray()
     return _part(presentation, chosen, eliminate(torch.from_numpy(inside)).numpy())
 

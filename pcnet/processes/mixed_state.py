@@ -32,6 +32,10 @@ NOWHERE = -1
 """Successor by an impossible token, or by one that leads beyond."""
 
 
+class NotClosedError(ValueError):
+    """A question that only a finite machine answers, and none was found among so many mixed states."""
+
+
 @dataclass(frozen=True, eq=False)
 class MixedStatePresentation:
     """A process as a machine whose states are beliefs: each token leads from a belief to exactly one other.
@@ -146,7 +150,7 @@ class MixedStatePresentation:
     def require_nothing_beyond(self, what: str) -> None:
         """Refuse what only a whole presentation has."""
         if self.expanded < len(self) or bool((self.leak > 0).any()):
-            raise ValueError(
+            raise NotClosedError(
                 f"{what} needs all mixed states, but these {len(self)} are not closed: with probability "
                 f"{self.beyond:.3g} the first {self.depth + 1} tokens lead beyond them"
             )
