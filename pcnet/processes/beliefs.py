@@ -170,10 +170,10 @@ def whole_probabilities(found: Sequence[Forward]) -> Float[Tensor, "L B"]:
 
 def write_batch_first(parts: Sequence[Float[Tensor, "L S B"]], answer: Float[Tensor, "B L product"]) -> None:
     """Copy vectors of each factor, so that writing to one answer never changes another; of several, their product."""
-    if len(parts) == 1:
-        answer.view(len(answer), -1).copy_(parts[0].flatten(0, 1).T)  # a plain transpose of long rows
-    else:
+    if len(parts) > 1 or parts[0].shape[1] > FEW_STATES:
         answer.copy_(outer([part.permute(2, 0, 1) for part in parts]))
+    else:
+        answer.view(len(answer), -1).copy_(parts[0].flatten(0, 1).T)  # a plain transpose of long rows
 
 
 def log_in_double(probabilities: Float[Tensor, "L B"]) -> Float[Tensor, "L B"]:

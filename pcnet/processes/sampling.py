@@ -14,7 +14,7 @@ from torch.nn.functional import pad
 from pcnet.processes.factors import joined
 from pcnet.processes.hmm import HiddenMarkovModel, Process, as_process, require_at_least
 from pcnet.processes.leaves import leaves
-from pcnet.processes.scan import IMPOSSIBLE, kernel_of
+from pcnet.processes.scan import IMPOSSIBLE, empty_beliefs, kernel_of
 
 GUIDES = 2**18
 """Entries of a table of guides, at most."""
@@ -83,7 +83,8 @@ def draw_factors(
 ) -> list[Drawn]:
     """Draw sequences of a process, each factor's by itself; those of every generator follow each other."""
     shape = (length + 1, len(factors), num_sequences)
-    uniforms = torch.cat([torch.rand(shape, dtype=torch.float64, generator=generator) for generator in generators], 2)
+    drawn = [torch.rand(shape, dtype=torch.float64, generator=generator) for generator in generators]
+    uniforms = drawn[0] if len(drawn) == 1 else torch.cat(drawn, 2)
     stateful = [f for f, factor in enumerate(factors) if isinstance(factor, HiddenMarkovModel)]
     if stateful and process not in _PATHS:
         _PATHS[process] = PathTable.of([factors[f] for f in stateful])
@@ -275,8 +276,9 @@ def draw_by_beliefs(process: Process, uniforms: Float[Tensor, "L B"]) -> Drawn:
     """Draw every token from its law in the belief that the tokens before it leave."""
     tokens = torch.empty(uniforms.shape, dtype=torch.int64)
     kernel, emission = kernel_of(process, torch.float64), process.emission_matrix.T
-    block = torch.empty(2, process.num_states, uniforms.shape[1], dtype=torch.float64)
-    block[0] = process.initial_distribution.unsqueeze(1)
+    start = process.initial_distribution.unsqueeze(1)
+    block = empty_beliefs(start, 2, uniforms.shape[1])
+    block[0] = start
     for t, uniform in enumerate(uniforms):
         laws = emission @ block[0]
         laws.masked_fill_(laws <= IMPOSSIBLE[torch.float64], 0)

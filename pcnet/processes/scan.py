@@ -1,7 +1,7 @@
-"""The forward recursion for many sequences at once: ``beliefs <- beliefs T[x]``, state by state.
+"""The forward recursion for many sequences at once: ``beliefs <- beliefs T[x]``.
 
-Beliefs stand in columns, (S, N) for N sequences, so that every operation runs along contiguous rows of N numbers however
-few states there are. Nothing is normalised until a block of steps is done; a block in which a sequence becomes so
+Beliefs stand in columns, (S, N) for N sequences. Few states lie in rows of memory, so that every operation runs along N
+contiguous numbers; many states lie next to each other in memory, which is a transpose of the same shape. Nothing is normalised until a block of steps is done; a block in which a sequence becomes so
 improbable that digits are at risk is done again, normalised at every step.
 """
 
@@ -61,33 +61,43 @@ class Fetched(Kernel):
             torch.sum(product, 0, out=beliefs[k + 1])
 
 
-class EmittedAfter(Kernel):
-    """Tokens that depend on the next state alone, ``T[x, i, j] = A[i, j] E[x, j]``: one product for all sequences."""
+class Emitted(Kernel):
+    """Tokens that depend on one state alone, through a weight for every state.
+
+    Args:
+        chain: A, ``sum_x T[x]``.
+        emission: E.
+    """
 
     def __init__(self, chain: Float[Tensor, "S S"], emission: Float[Tensor, "V S"]) -> None:
-        self.chain, self.table = chain.T.contiguous(), emission.T.contiguous()
+        self.chain, self.emission, self.by_state = chain.T.contiguous(), emission, emission.T.contiguous()
         self.fetched = len(chain)
 
+    def weights(self, columns: Int[Tensor, "K N"]) -> tuple[Float[Tensor, "S N"], ...]:
+        """Those of every step, in memory as beliefs are."""
+        if self.fetched <= FEW_STATES:
+            return fetched_columns(self.by_state, columns).unbind(1)
+        rows = self.emission.index_select(0, columns.flatten())
+        return rows.view(*columns.shape, -1).transpose(1, 2).unbind()
+
+
+class EmittedAfter(Emitted):
+    """Tokens that depend on the next state alone, ``T[x, i, j] = A[i, j] E[x, j]``: one product for all sequences."""
+
     def advance(self, block: Float[Tensor, "K+1 S N"], columns: Int[Tensor, "K N"]) -> None:
-        weights = fetched_columns(self.table, columns)
         beliefs = block.unbind()
-        for k, weight in enumerate(weights.unbind(1)):
+        for k, weight in enumerate(self.weights(columns)):
             torch.mm(self.chain, beliefs[k], out=beliefs[k + 1])
             beliefs[k + 1].mul_(weight)
 
 
-class EmittedBefore(Kernel):
+class EmittedBefore(Emitted):
     """Tokens that depend on the state before alone, ``T[x, i, j] = E[x, i] A[i, j]``: one product for all sequences."""
 
-    def __init__(self, chain: Float[Tensor, "S S"], emission: Float[Tensor, "V S"]) -> None:
-        self.chain, self.table = chain.T.contiguous(), emission.T.contiguous()
-        self.fetched = len(chain)
-
     def advance(self, block: Float[Tensor, "K+1 S N"], columns: Int[Tensor, "K N"]) -> None:
-        weights = fetched_columns(self.table, columns)
         beliefs = block.unbind()
         seen = torch.empty_like(beliefs[0])
-        for k, weight in enumerate(weights.unbind(1)):
+        for k, weight in enumerate(self.weights(columns)):
             torch.mul(beliefs[k], weight, out=seen)
             torch.mm(self.chain, seen, out=beliefs[k + 1])
 
@@ -96,22 +106,22 @@ class Sorted(Kernel):
     """Sequences sorted by their next token: one product for every token that occurs. For many states."""
 
     def __init__(self, matrices: Float[Tensor, "V S S"]) -> None:
-        self.matrices = matrices.transpose(1, 2).contiguous()
+        self.matrices = matrices.contiguous()
         self.fetched = matrices.shape[1]
 
     def advance(self, block: Float[Tensor, "K+1 S N"], columns: Int[Tensor, "K N"]) -> None:
         ordered, order = columns.sort(dim=1)
         back = order.argsort(dim=1)
-        beliefs = block.unbind()
-        moved = torch.empty_like(beliefs[0])
+        rows = block.transpose(1, 2).unbind()
+        moved = torch.empty_like(rows[0], memory_format=torch.contiguous_format)
         for k in range(len(columns)):
-            standing = fetched_columns(beliefs[k], order[k])
-            first = 0
+            standing = rows[k].index_select(0, order[k])
             tokens, counts = ordered[k].unique_consecutive(return_counts=True)
+            first = 0
             for token, count in zip(tokens.tolist(), counts.tolist(), strict=True):
-                torch.mm(self.matrices[token], standing[:, first : first + count], out=moved[:, first : first + count])
+                torch.mm(standing[first : first + count], self.matrices[token], out=moved[first : first + count])
                 first += count
-            beliefs[k + 1].copy_(fetched_columns(moved, back[k]))
+            rows[k + 1].copy_(moved.index_select(0, back[k]))
 
 
 def fetched_columns(table: Float[Tensor, "rows V"], columns: Int[Tensor, "*shape"]) -> Float[Tensor, "rows *shape"]:
@@ -193,7 +203,7 @@ def forward(
     """
     keep_memory()
     length, count = columns.shape
-    beliefs = start.new_empty(length + 1, len(start), count)
+    beliefs = empty_beliefs(start, length + 1, count)
     beliefs[0] = start
     probabilities = start.new_empty(length, count)
     steps = block_steps(kernel, start.dtype, vocab_size, count)
@@ -201,6 +211,13 @@ def forward(
         block, tokens = beliefs[first : first + steps + 1], columns[first : first + steps]
         follow(kernel, block, tokens, measure, probabilities[first : first + steps])
     return Forward(beliefs, probabilities)
+
+
+def empty_beliefs(start: Float[Tensor, "S #N"], length: int, count: int) -> Float[Tensor, "length S count"]:
+    """Room for beliefs, in the order in memory that suits their number of states."""
+    if len(start) <= FEW_STATES:
+        return start.new_empty(length, len(start), count)
+    return start.new_empty(length, count, len(start)).transpose(1, 2)
 
 
 def follow(

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pcnet.processes.beliefs import checked_tokens, forward_from_start, require_dtype, require_possible
 from pcnet.processes.hmm import Process, as_process, require_states
-from pcnet.processes.scan import make_kernel
+from pcnet.processes.scan import empty_beliefs, make_kernel
 
 
 def smooth_beliefs(
@@ -41,7 +41,7 @@ def smooth_beliefs(
     require_possible(process, found.probabilities, columns)
     kernel = make_kernel(process.transition_matrices.transpose(1, 2), dtype)
     smoothed = found.beliefs.clone()
-    ratio = found.beliefs.new_empty(2, *found.beliefs.shape[1:])
+    ratio = empty_beliefs(found.beliefs[0], 2, columns.shape[1])
     for t in range(len(columns) - 1, -1, -1):
         after = found.beliefs[t + 1]
         torch.div(smoothed[t + 1], after.where(after > 0, 1.0), out=ratio[0])
