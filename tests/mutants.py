@@ -83,8 +83,8 @@ MUTANTS = [
     Mutant(
         "belief off by one token",
         "processes/beliefs.py",
-        "_batch_first(beliefs[1:]), probabilities",
-        "_batch_first(beliefs[:-1]), probabilities",
+        "beliefs[1:] for part in found], filtered",
+        "beliefs[:-1] for part in found], filtered",
         BELIEF_TESTS,
     ),
     Mutant(
@@ -97,9 +97,9 @@ MUTANTS = [
     Mutant(
         "first token drawn with the start's number",
         "processes/sampling.py",
-        "draw(states, uniforms[t + 1])",
-        "draw(states, uniforms[t])",
-        PROCESS_TESTS,
+        "uniforms[1:], self.rows)",
+        "uniforms[:-1], self.rows)",
+        "numerics/test_sampling.py",
     ),
     Mutant(
         "word without its parent's probability",
@@ -117,7 +117,7 @@ MUTANTS = [
     ),
     Mutant(
         "constrained belief without its past",
-        "processes/beliefs.py",
+        "processes/constrained.py",
         "shifts = carried[level.parents] + single",
         "shifts = single",
         BELIEF_TESTS,
@@ -469,15 +469,15 @@ MUTANTS = [
     Mutant(
         "every batch the same",
         "data/sequences.py",
-        "stream_seed(self.seed, index))",
+        "stream_seed(self.seed, first + k))",
         "stream_seed(self.seed, 0))",
         f"{TRAINING_TESTS}::test_a_batch_depends_on_seed_and_number_only",
     ),
     Mutant(
-        "floor that has seen the token",
+        "floor one token early",
         "data/sequences.py",
-        "filter_beliefs(process, tokens).predicted)",
-        "filter_beliefs(process, tokens).filtered)",
+        "(process, tokens)[:, 1:].mean()",
+        "(process, tokens)[:, :-1].mean()",
         f"{TRAINING_TESTS}::test_optimal_loss_is_the_mean_surprise_over_all_hidden_paths",
     ),
     Mutant(

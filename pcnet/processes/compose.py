@@ -79,7 +79,7 @@ def product(processes: Sequence[Process | ArrayLike], *, max_gib: float = 4.0) -
     Args:
         processes: factors, with any vocabularies.
         max_gib: greatest size of the matrices, ``prod(V_k) prod(S_k)^2`` numbers of 8 bytes, in GiB; for a moment it
-            takes about twice as much to build them.
+            takes three to four times as much to build them.
 
     Raises:
         TypeError: if ``processes`` isn't a sequence of processes.
