@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR
 
 import pcnet
-from comparisons.kept import load_table, markdown, progress, save_picture, save_table
+from comparisons.kept import load_table, markdown, progress, save_picture, save_table, whole
 from pcnet import Backprop, Example, FixedSteps, HierarchicalPC, Incremental, Inference, Local, MuPC, Nudged
 
 CLASSES = 10
@@ -275,9 +275,12 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
                 "rates chosen": rates,
             }
         )
-    for rule, part in rows[rows.kind == "muPC"].groupby("rule"):
-        low, high = part.accuracy.min(), part.accuracy.max()
-        lines.append({"rule": f"muPC {rule}", "accuracy %": f"{part.accuracy.mean():.2f} ({low:.1f} to {high:.1f})"})
+    deep = rows[rows.kind == "muPC"].pivot_table(index=["fold", "seed"], columns="rule", values="accuracy")
+    for rule in deep:
+        entry = f"{deep[rule].mean():.2f} ({deep[rule].min():.1f} to {deep[rule].max():.1f})"
+        difference, half = interval((deep["30 layers, local"] - deep[rule]).to_numpy(), folds)
+        beaten = "" if rule == "30 layers, local" else f"{difference:+.2f} ± {half:.2f}"
+        lines.append({"rule": f"muPC {rule}", "accuracy %": entry, "all 30 layers minus this, points": beaten})
     return pd.DataFrame(lines).fillna("")
 
 
@@ -321,7 +324,8 @@ def report(folder: Path) -> None:
     """Table and figure of what has been measured."""
     rows = pd.read_csv(folder / "rows.csv")
     text = markdown(summary(rows))
-    (folder / "digits.md").write_text(text)
+    with whole(folder / "digits.md") as temporary:
+        temporary.write_text(text)
     figure(rows, folder / "digits.png")
     print(text)
 

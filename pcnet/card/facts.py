@@ -16,6 +16,7 @@ from pcnet.processes import (
     Process,
     Quantity,
     Spectrum,
+    UndefinedError,
     cryptic_order,
     crypticity,
     entropy_rate,
@@ -169,7 +170,7 @@ def _asked(function: Callable[[Process], Answer], process: Process) -> Answer | 
     """The answer, or why there is none."""
     try:
         return function(process)
-    except (TypeError, ValueError) as error:
+    except UndefinedError as error:
         return Undefined(str(error))
 
 
@@ -181,8 +182,7 @@ def _floor(machine: MixedStatePresentation, max_length: int) -> Float[Tensor, " 
     told = machine.depth if bool((machine.leak > 0).any()) else max_length
     if told < affordable:
         return myopic_entropies(machine.process, affordable)
-    entropies = torch.special.entr(machine.probabilities).sum(1)
-    return torch.stack([row @ entropies for row in _rows(machine, min(told, max_length))])
+    return torch.stack([row @ machine.law_entropies for row in _rows(machine, min(told, max_length))])
 
 
 def _rows(machine: MixedStatePresentation, max_length: int) -> Iterator[Float[Tensor, " M"]]:

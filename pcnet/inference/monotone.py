@@ -44,10 +44,11 @@ class Safeguard(NamedTuple):
 class Monotone(Solver):
     """Another solver whose energy never rises: a row whose step raised it goes back along it, and its steps are shortened.
 
-    Where a solver with a memory is refused twice in a row, the row goes on from where the step began with nothing remembered. Close to the minimum, where energies are all the same to rounding, it is the residual that may not double. One evaluation
-    a step, no inner loop: a shortened step counts as one. For descent with a step size that may be too long
-    for some rows, or that becomes so as the curvature changes on the way. The end of a row that ran out of steps may be a
-    point that was still to be refused.
+    Where a solver with a memory is refused twice in a row, the row goes on from where the step began with nothing remembered.
+    Close to the minimum, where energies are all the same to rounding, it is the residual that may not double. One evaluation a
+    step, no inner loop: a shortened step counts as one. For descent with a step size that may be too long for some rows, or
+    that becomes so as the curvature changes on the way. The end of a row that ran out of steps may be a point that was still
+    to be refused.
 
     Args:
         solver: any of a problem with an energy.

@@ -15,7 +15,13 @@ from pcnet.processes.epsilon_machine import EpsilonMachine, epsilon_machine
 from pcnet.processes.equivalence import distinguishing_word, same_process
 from pcnet.processes.excess import excess_entropy, transient_information
 from pcnet.processes.generalized_zoo import bloch_walk, frdn, moon
-from pcnet.processes.hmm import GeneralizedHiddenMarkovModel, HiddenMarkovModel, Process, stationary_distribution
+from pcnet.processes.hmm import (
+    GeneralizedHiddenMarkovModel,
+    HiddenMarkovModel,
+    Process,
+    UndefinedError,
+    stationary_distribution,
+)
 from pcnet.processes.mixed_state import MixedStatePresentation, NotClosedError, mixed_state_presentation
 from pcnet.processes.modular import modular_addition, modular_walk
 from pcnet.processes.observe import Observed, observe
@@ -61,6 +67,7 @@ __all__ = [
     "Quantity",
     "ReconstructedMachine",
     "Spectrum",
+    "UndefinedError",
     "WordLevel",
     "Words",
     "autocorrelation",

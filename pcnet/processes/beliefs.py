@@ -124,15 +124,24 @@ class Followed(NamedTuple):
 
 
 def follow(
-    process: Process, factors: Sequence[Process], columns: Sequence[Int[Tensor, "L B"]], dtype: torch.dtype
+    process: Process,
+    factors: Sequence[Process],
+    columns: Sequence[Int[Tensor, "L B"]],
+    dtype: torch.dtype,
+    laws: Float[Tensor, "B L V"] | None = None,
 ) -> Followed:
-    """Beliefs of the whole; what an impossible token leaves behind isn't checked."""
+    """Beliefs of the whole, and if there is room for them, laws of the token after every token.
+
+    What an impossible token leaves behind isn't checked.
+    """
     length, batch = columns[0].shape
     predicted, filtered = (torch.empty(batch, length, process.num_states, dtype=dtype) for _ in range(2))
     probabilities = torch.empty(length, batch, dtype=dtype)
     for own, found in in_batches(process, factors, columns, dtype):
         write_batch_first([part.beliefs[:-1] for part in found], predicted[own])
         write_batch_first([part.beliefs[1:] for part in found], filtered[own])
+        if laws is not None:
+            write_batch_first([_laws_after(*pair) for pair in zip(factors, found, strict=True)], laws[own])
         probabilities[:, own] = whole_probabilities(found)
     return Followed(predicted, filtered, probabilities)
 
@@ -161,6 +170,11 @@ def forward_from_start(process: Process, columns: Int[Tensor, "L B"], dtype: tor
     """Beliefs, states first, along sequences that begin at the initial law."""
     start = process.initial_distribution.to(dtype).unsqueeze(1)
     return forward(kernel_of(process, dtype), start, measure_of(process, dtype), columns, process.vocab_size)
+
+
+def _laws_after(process: Process, found: Forward) -> Float[Tensor, "L V B"]:
+    beliefs = found.beliefs[1:]
+    return torch.matmul(process.emission_matrix.T.to(beliefs.dtype), beliefs)
 
 
 def whole_probabilities(found: Sequence[Forward]) -> Float[Tensor, "L B"]:

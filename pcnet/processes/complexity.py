@@ -15,7 +15,7 @@ from pcnet.processes.excess import excess_entropy
 from pcnet.processes.forgetting import memory_left
 from pcnet.processes.group_inverse import apply_group_inverse
 from pcnet.processes.histories import histories
-from pcnet.processes.hmm import Process, as_process, require_at_least
+from pcnet.processes.hmm import Process, UndefinedError, as_process, require_at_least
 from pcnet.processes.mixed_state import MixedStatePresentation, mixed_state_presentation
 from pcnet.processes.quantity import Quantity
 from pcnet.processes.resets import reset_belief, started_at
@@ -109,7 +109,7 @@ def synchronization_information(process: Process | ArrayLike, *, max_states: int
         memory = statistical_complexity(process, max_states=max_states)
         if math.isinf(memory):
             return Quantity(math.inf, 0.0, exact=False)
-        raise ValueError(
+        raise UndefinedError(
             "synchronization_information needs finitely many causal states; this process has countably many, or more than "
             f"max_states={max_states:,}"
         )

@@ -10,7 +10,7 @@ from torch import Tensor
 from pcnet.processes.beliefs import filter_beliefs, next_token_law
 from pcnet.processes.causal import MAX_STATES, causal_machine, ergodic_parts
 from pcnet.processes.entropies import bounded, entropy_rate
-from pcnet.processes.hmm import Process, as_process, require_at_least
+from pcnet.processes.hmm import Process, UndefinedError, as_process, require_at_least
 from pcnet.processes.quantity import Quantity
 from pcnet.processes.sampling import sample
 from pcnet.processes.sufficiency import reachable_span
@@ -48,7 +48,9 @@ def lyapunov_exponents(
     process = as_process(process)
     parts = ergodic_parts(process)
     if len(parts) > 1:
-        raise ValueError(f"the process has {len(parts)} ergodic parts, each with exponents of its own; ask about one")
+        raise UndefinedError(
+            f"the process has {len(parts)} ergodic parts, each with exponents of its own; ask about one"
+        )
     rates = _growth_rates(parts[0][1], generator)
     return tuple(_estimate(column) for column in rates.T)
 

@@ -4,7 +4,6 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from numpy.typing import ArrayLike, NDArray
 
@@ -41,7 +40,7 @@ def excess_entropy(process: Process | ArrayLike, *, max_states: int = MAX_STATES
     process = as_process(process)
     presentation = _presentation(process, max_states)
     if presentation.closed:
-        return Quantity(max(float(apply_group_inverse(presentation, law_entropies(presentation))[0]), 0.0))
+        return Quantity(max(float(apply_group_inverse(presentation, presentation.law_entropies.numpy())[0]), 0.0))
     return excess_entropy_by_sum(process, max_states=max_states)
 
 
@@ -89,17 +88,12 @@ def transient_information(process: Process | ArrayLike, *, max_states: int = MAX
     process = as_process(process)
     presentation = _presentation(process, max_states)
     if presentation.closed:
-        once = apply_group_inverse(presentation, law_entropies(presentation))
+        once = apply_group_inverse(presentation, presentation.law_entropies.numpy())
         return Quantity(max(float(apply_group_inverse(presentation, once)[0]), 0.0))
     curves = _curves(process, max_states)
     factors = np.arange(1.0, len(curves.rest) + 1)
     after = memory_left(smallest(process, max_states), curves.rest)
     return bounded(*_sums(curves, factors, factors * curves.rest + after))
-
-
-def law_entropies(presentation: MixedStatePresentation) -> Float[NDArray, " M"]:
-    """Uncertainty of the next token in each mixed state."""
-    return torch.special.entr(presentation.probabilities).sum(1).numpy()
 
 
 class _Curves(NamedTuple):

@@ -95,7 +95,7 @@ def _informed(process: HiddenMarkovModel, state: int, max_states: int, length: i
 
 def _worthwhile(presentation: MixedStatePresentation) -> int:
     """Length up to which nearly all words end in a mixed state and the next token still becomes more certain."""
-    leak, step, laws = presentation.leak.numpy(), presentation.forward, _law_entropies(presentation)
+    leak, step, laws = presentation.leak.numpy(), presentation.forward, presentation.law_entropies.numpy()
     row, lost, floors = np.zeros(len(presentation)), 0.0, [math.inf]
     row[0] = 1
     while len(floors) <= MOST_TOKENS and lost < MOST_LOST:
@@ -107,12 +107,8 @@ def _worthwhile(presentation: MixedStatePresentation) -> int:
     return max(len(floors) - 1, min(presentation.depth, MOST_TOKENS))
 
 
-def _law_entropies(presentation: MixedStatePresentation) -> Float[NDArray, " M"]:
-    return torch.special.entr(presentation.probabilities).sum(1).numpy()
-
-
 def _levels(presentation: MixedStatePresentation, length: int) -> _Levels:
-    laws = _law_entropies(presentation)
+    laws = presentation.law_entropies.numpy()
     beliefs = torch.special.entr(presentation.states.clamp(min=0)).sum(1).numpy()
     leak, step = presentation.leak.numpy(), presentation.forward
     row, found = np.zeros(len(presentation)), np.zeros((3, length + 1))

@@ -239,6 +239,10 @@ def stationary_distribution(
     return long_run_average(process.state_transition_matrix, process.right_vector, start)
 
 
+class UndefinedError(ValueError):
+    """A process has no such thing, or none that can be found; the message says why."""
+
+
 def as_process(process: Process | ArrayLike) -> Process:
     """A process as it is; the matrices of a hidden Markov model, in numpy, torch or lists, as that model."""
     return process if isinstance(process, Process) else HiddenMarkovModel(process)

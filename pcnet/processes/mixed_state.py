@@ -12,7 +12,7 @@ from scipy.sparse import csgraph
 from scipy.sparse import linalg as sparse_linalg
 from torch import Tensor
 
-from pcnet.processes.hmm import HiddenMarkovModel, Process, as_process, require_at_least
+from pcnet.processes.hmm import HiddenMarkovModel, Process, UndefinedError, as_process, require_at_least
 from pcnet.processes.stationary import eliminate
 
 ROUNDING = 1e-13
@@ -32,7 +32,7 @@ NOWHERE = -1
 """Successor by an impossible token, or by one that leads beyond."""
 
 
-class NotClosedError(ValueError):
+class NotClosedError(UndefinedError):
     """A question that only a finite machine answers, and none was found among so many mixed states."""
 
 
@@ -107,6 +107,11 @@ class MixedStatePresentation:
     def beyond(self) -> float:
         """Probability that the first `depth` + 1 tokens end beyond these states; 0 if nothing lies there."""
         return self.outside(self.depth + 1)
+
+    @cached_property
+    def law_entropies(self) -> Float[Tensor, " M"]:
+        """Uncertainty of the next token in each mixed state, in nats."""
+        return torch.special.entr(self.probabilities).sum(1)
 
     def outside(self, length: int) -> float:
         """Probability that an observer has left these states at some time within the first ``length`` tokens."""

@@ -7,12 +7,11 @@ from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from pcnet.processes.beliefs import in_batches, log_in_double, require_dtype, whole_probabilities, write_batch_first
+from pcnet.processes.beliefs import follow, log_in_double, require_dtype
 from pcnet.processes.factors import joined
 from pcnet.processes.hmm import Process, as_process
 from pcnet.processes.leaves import leaves
 from pcnet.processes.sampling import Drawn, draw_factors, require_draws
-from pcnet.processes.scan import Forward
 
 
 class Observed(NamedTuple):
@@ -67,20 +66,14 @@ def observe(
     drawn = draw_factors(process, factors, num_sequences, length, [generator])
     columns = [part.tokens for part in drawn]
     laws = torch.empty(num_sequences, length, process.vocab_size, dtype=dtype)
-    predicted, filtered = (torch.empty(num_sequences, length, process.num_states, dtype=dtype) for _ in range(2))
-    probabilities = torch.empty(length, num_sequences, dtype=dtype)
-    for own, found in in_batches(process, factors, columns, dtype):
-        write_batch_first([part.beliefs[:-1] for part in found], predicted[own])
-        write_batch_first([part.beliefs[1:] for part in found], filtered[own])
-        write_batch_first([laws_after(*pair) for pair in zip(factors, found, strict=True)], laws[own])
-        probabilities[:, own] = whole_probabilities(found)
+    followed = follow(process, factors, columns, dtype, laws)
     return Observed(
         tokens=joined([factor.vocab_size for factor in factors], columns).T.contiguous(),
         states=joined_states(factors, drawn),
-        predicted=predicted,
-        filtered=filtered,
+        predicted=followed.predicted,
+        filtered=followed.filtered,
         next_token_laws=laws,
-        log_word_probabilities=log_in_double(probabilities).T.contiguous().cumsum(1),
+        log_word_probabilities=log_in_double(followed.probabilities).T.contiguous().cumsum(1),
     )
 
 
@@ -90,9 +83,3 @@ def joined_states(factors: list[Process], drawn: list[Drawn]) -> Int[Tensor, "B 
     if len(states) < len(drawn):
         return None
     return joined([factor.num_states for factor in factors], states).T.contiguous()
-
-
-def laws_after(process: Process, found: Forward) -> Float[Tensor, "L V B"]:
-    """Law of the token after every token."""
-    beliefs = found.beliefs[1:]
-    return torch.matmul(process.emission_matrix.T.to(beliefs.dtype), beliefs)

@@ -1,8 +1,9 @@
 """The forward recursion for many sequences at once: ``beliefs <- beliefs T[x]``.
 
 Beliefs stand in columns, (S, N) for N sequences. Few states lie in rows of memory, so that every operation runs along N
-contiguous numbers; many states lie next to each other in memory, which is a transpose of the same shape. Nothing is normalised until a block of steps is done; a block in which a sequence becomes so
-improbable that digits are at risk is done again, normalised at every step.
+contiguous numbers; many states lie next to each other in memory, which is a transpose of the same shape. Nothing is
+normalised until a block of steps is done; a block in which a sequence becomes so improbable that digits are at risk is done
+again, normalised at every step.
 """
 
 import abc

@@ -13,7 +13,7 @@ from scipy.sparse import csgraph
 from torch import Tensor
 
 from pcnet.processes.causal import MAX_STATES, smallest_presentation
-from pcnet.processes.hmm import Process, as_process, require_at_least
+from pcnet.processes.hmm import Process, UndefinedError, as_process, require_at_least
 from pcnet.processes.mixed_state import MixedStatePresentation
 
 SINGULAR = 1e-10
@@ -149,7 +149,7 @@ def _modes(
     count, labels = csgraph.connected_components(step, connection="strong")
     sizes = np.bincount(labels, minlength=count)
     if sizes.max() > MOST_ROWS:
-        raise ValueError(
+        raise UndefinedError(
             f"{sizes.max():,} mixed states reach each other, more than the {MOST_ROWS:,} that are solved for"
         )
     values = np.empty(len(labels), dtype=np.complex128)
