@@ -91,6 +91,7 @@ from .predictor import Predictor as Predictor
 from .probing import LinearProbe as LinearProbe
 from .probing import Protocol as Protocol
 from .probing import probe as probe
+from .probing import verdict as verdict
 from .processes import GeneralizedHiddenMarkovModel as GeneralizedHiddenMarkovModel
 from .processes import HiddenMarkovModel as HiddenMarkovModel
 from .processes import Observed as Observed

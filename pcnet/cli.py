@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pcnet import process_command
+from pcnet import probe_command, process_command
 
 if TYPE_CHECKING:
     from pcnet.config import Settings
@@ -17,6 +17,7 @@ Predictive-coding networks beside transformers and recurrent networks: one quest
   pcnet compare            train them on a hidden Markov process, ask whether their states hold its belief
                            geometry, measure what an answer costs; ends with a table and a report to look at
   pcnet process mess3      everything that is known exactly about a process, printed and drawn
+  pcnet probe              score your own activations: do they encode the beliefs of the process behind the tokens?
 
 Each verb explains itself: pcnet compare --help"""
 
@@ -51,6 +52,8 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["process"]:  # whose options depend on which process
         return process_command.main(arguments[1:])
+    if arguments[:1] == ["probe"]:  # whose options include those of the process
+        return probe_command.main(arguments[1:])
     parser = argparse.ArgumentParser(
         "pcnet", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -58,6 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs")
     _add_compare(verbs)
     verbs.add_parser("process", help="show what is known exactly about a process", add_help=False)
+    verbs.add_parser("probe", help="score your own activations beside their controls", add_help=False)
     plain, overrides = _split(arguments)
     known = parser.parse_args(plain)
     if known.version:

@@ -29,7 +29,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         "jobs",
         "report",
         "experiment",
-        "view process_command",
+        "view process_command probe_command",
         "cli",
     )
 )

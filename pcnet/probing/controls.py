@@ -1,6 +1,7 @@
-"""What a sceptic asks for: features that know less than a model might, and targets that mean nothing.
+"""What a sceptic asks for: features that know less than a model might.
 
-Each control takes the place of a model's features, or of the targets, in the protocol that scores the model.
+Each control takes the place of a model's features in the protocol that scores the model; `shuffles` has those that take
+the place of the targets, `untrained` networks that nobody taught.
 """
 
 import abc
@@ -11,20 +12,14 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 import scipy.special
-from jaxtyping import Float, Int
+import torch
+from jaxtyping import Float
 
-from pcnet.probing.dataset import Array, ProbeData, as_numpy, probability_weights
-from pcnet.probing.protocol import (
-    COLUMNS,
-    DEFAULT_PROTOCOL,
-    MEASURED,
-    Protocol,
-    no_scores,
-    probe_replicates,
-)
+from pcnet.probing.dataset import Array, as_numpy, probability_weights
+from pcnet.probing.history import one_hot, tokens_by_lag
+from pcnet.probing.protocol import DEFAULT_PROTOCOL, Protocol, no_scores
 from pcnet.probing.subject import Subject
-from pcnet.probing.targets import equal_rows, group_means
-from pcnet.processes import Words, constrained_beliefs
+from pcnet.probing.targets import constrained_belief, equal_rows, group_means
 
 
 class Control(abc.ABC):
@@ -115,7 +110,41 @@ class ConstrainedBelief(FeatureControl):
     name: ClassVar[str] = "constrained"
 
     def features(self, subject: Subject) -> Float[Array, "N D"]:
-        return constrained_beliefs(subject.process, subject.words)
+        return constrained_belief(subject.process, subject.words)
+
+
+@dataclass(frozen=True)
+class MarkovApproximation(FeatureControl):
+    """What the process's Markov approximation of order k knows: the belief after the last k tokens alone.
+
+    They are read from the stationary law on; words up to length k are known whole. For every word that ends in them it is
+    the expected belief, so for filtered beliefs the population R2 is that of ``LastTokensTable``; exact features, unlike
+    a table, can be held out too. The approximation's next-token law is a linear function of it.
+
+    Args:
+        order: k, at least 1.
+    """
+
+    order: int
+
+    def __post_init__(self) -> None:
+        if self.order < 1:
+            raise ValueError(f"order={self.order}: it must be at least 1")
+
+    @property
+    def name(self) -> str:
+        return f"markov_{self.order}"
+
+    def features(self, subject: Subject) -> Float[Array, "N D"]:
+        process = subject.process
+        history = torch.as_tensor(tokens_by_lag(subject.words)[:, : self.order].copy())
+        beliefs = process.initial_distribution.repeat(len(history), 1)
+        for tokens in history.T.flip(0):
+            for token in range(process.vocab_size):
+                rows = tokens == token
+                after = beliefs[rows] @ process.transition_matrices[token]
+                beliefs[rows] = after / (after @ process.right_vector).unsqueeze(1)
+        return beliefs
 
 
 @dataclass(frozen=True)
@@ -150,7 +179,8 @@ class RandomSubspace(FeatureControl):
 class LastTokensTable(Control):
     """The mean target for each ending of k tokens, "before the start" counting as a token.
 
-    A table can't predict an ending that it hasn't seen, so it has a population value and no held-out score.
+    A table can't predict an ending that it hasn't seen, so it has a population value and no held-out score;
+    ``MarkovApproximation`` has one.
 
     Args:
         num_tokens: k, at least 1.
@@ -175,76 +205,3 @@ class LastTokensTable(Control):
         self, subject: Subject, protocol: Protocol = DEFAULT_PROTOCOL, offsets: Sequence[bool] = (True, False)
     ) -> pd.DataFrame:
         return no_scores()
-
-
-@dataclass(frozen=True)
-class ShuffledBeliefs(Control):
-    """The model's own features against targets exchanged at random between words of the same length.
-
-    Nothing is left to decode but the length. The 95th percentile over the permutations is the score to beat. Each
-    permutation chooses its own penalty.
-
-    Args:
-        num_permutations: at least 100 for the percentile to mean anything.
-        seed: draws the permutations.
-        quantile: which of the permutations' scores is reported.
-    """
-
-    name: ClassVar[str] = "shuffled"
-    num_permutations: int = 100
-    seed: int = 0
-    quantile: float = 0.95
-
-    def __post_init__(self) -> None:
-        if self.num_permutations < 1:
-            raise ValueError(f"num_permutations={self.num_permutations}: it must be at least 1")
-        if not 0 <= self.quantile <= 1:
-            raise ValueError(f"quantile={self.quantile}: it must lie in [0, 1]")
-
-    def population_r2(self, subject: Subject) -> float:
-        """NaN: fitted and scored on the same words, shuffled targets measure nothing but the number of features."""
-        return float("nan")
-
-    def score(
-        self, subject: Subject, protocol: Protocol = DEFAULT_PROTOCOL, offsets: Sequence[bool] = (True, False)
-    ) -> pd.DataFrame:
-        scores = self.permutation_scores(subject, protocol, offsets)
-        groups = scores.groupby([name for name in COLUMNS if name not in MEASURED], sort=False)
-        summary = pd.concat(
-            [
-                groups["r2"].quantile(self.quantile),
-                groups["rmse"].quantile(1 - self.quantile),
-                groups["alpha"].median(),
-                groups["alpha_at_edge"].any(),
-            ],
-            axis=1,
-        )
-        return summary.reset_index()[list(COLUMNS)]
-
-    def permutation_scores(
-        self, subject: Subject, protocol: Protocol = DEFAULT_PROTOCOL, offsets: Sequence[bool] = (True, False)
-    ) -> pd.DataFrame:
-        """Every permutation's scores, in the columns of ``probe`` and the permutation's number as ``replicate``."""
-        words = subject.words
-        data = ProbeData.checked(subject.model_features(), subject.targets, words.lengths, words.probabilities)
-        return probe_replicates(data, self._permutations(data.lengths), protocol, offsets)
-
-    def _permutations(self, lengths: Int[np.ndarray, " N"]) -> Int[np.ndarray, "N R"]:
-        generator = np.random.default_rng(self.seed)
-        order = np.empty((len(lengths), self.num_permutations), dtype=np.int64)
-        for length in np.unique(lengths):
-            rows = np.flatnonzero(lengths == length)
-            order[rows] = generator.permuted(np.tile(rows[:, None], self.num_permutations), axis=0)
-        return order
-
-
-def tokens_by_lag(words: Words) -> Int[np.ndarray, "N L"]:
-    """Tokens counted back from the newest; -1 before the start of a word."""
-    tokens, lengths = words.tokens.numpy(), words.lengths.numpy()
-    place = lengths[:, None] - 1 - np.arange(tokens.shape[1])
-    return np.where(place >= 0, np.take_along_axis(tokens, np.maximum(place, 0), axis=1), -1)
-
-
-def one_hot(symbols: Int[np.ndarray, "N L"], num_symbols: int) -> Float[np.ndarray, "N D"]:
-    """One indicator for each column and each symbol 0..num_symbols-1; D = L num_symbols."""
-    return (symbols[:, :, None] == np.arange(num_symbols)).reshape(len(symbols), -1).astype(np.float32)

@@ -1,5 +1,6 @@
 """Which rows a probe sees: words, their weights when fitting and when scoring, and the folds they are dealt to."""
 
+import os
 from dataclasses import dataclass
 from typing import Self
 
@@ -9,6 +10,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 Array = np.ndarray | Tensor
+
+CHECKED_ROWS = 4096
+"""Rows that are looked at together, so that a file of activations need not fit the memory."""
+GRAM_MATRICES = 16
+"""About how many matrices of features by features a probe holds at once: those of its folds, their sums and a copy."""
 
 
 def equal_weights(lengths: Int[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
@@ -64,6 +70,7 @@ class ProbeData:
             as_numpy(probabilities).astype(np.float64),
         )
         data._check_rows()
+        require_affordable_width(data.features.shape[1])
         _refuse_rows("probabilities", data.probabilities, data.probabilities >= 0, "finite and not negative")
         mass = np.bincount(data.lengths, weights=data.probabilities)
         if empty := [int(length) for length in np.unique(data.lengths) if not mass[length] > 0]:
@@ -101,8 +108,50 @@ def _matrix(name: str, values: Array, keep: tuple[type, ...]) -> np.ndarray:
     if matrix.ndim != 2 or matrix.shape[1] == 0:
         raise ValueError(f"{name} has shape {matrix.shape}; it must be a matrix with one row per word")
     matrix = matrix if matrix.dtype in keep else matrix.astype(np.float64)
-    _refuse_rows(name, matrix, np.isfinite(matrix), "finite")
+    for start in range(0, len(matrix), CHECKED_ROWS):
+        part = matrix[start : start + CHECKED_ROWS]
+        _refuse_rows(name, part, np.isfinite(part), "finite", start)
     return matrix
+
+
+def require_affordable_width(num_features: int) -> None:
+    """Refuse more features than a probe can hold the second moments of.
+
+    Raises:
+        ValueError: if these take more than the machine's memory.
+    """
+    needed, there = 8 * GRAM_MATRICES * num_features**2, machine_memory()
+    if needed > there:
+        most = int((there / 8 / GRAM_MATRICES) ** 0.5)
+        raise ValueError(
+            f"features: {num_features:,} of them need about {needed / 2**30:,.0f} GiB of second moments; this machine has "
+            f"{there / 2**30:,.0f} GiB, enough for {most:,}: probe fewer sites at once, or project them first"
+        )
+
+
+def require_varying(features: Float[Array, "N D"]) -> None:
+    """Refuse features that say nothing because none of them varies.
+
+    Raises:
+        ValueError: if every column is constant.
+    """
+    matrix = as_numpy(features)
+    if matrix.ndim == 2 and all(
+        np.array_equal(matrix[start : start + CHECKED_ROWS], np.broadcast_to(matrix[0], part_shape))
+        for start, part_shape in _parts(matrix)
+    ):
+        raise ValueError(f"features: all {matrix.shape[1]} columns are constant; there is nothing to decode from")
+
+
+def machine_memory() -> int:
+    """Bytes of memory that the machine has."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _parts(matrix: np.ndarray) -> list[tuple[int, tuple[int, int]]]:
+    """First row and shape of each piece."""
+    rows, width = matrix.shape
+    return [(start, (min(CHECKED_ROWS, rows - start), width)) for start in range(0, rows, CHECKED_ROWS)]
 
 
 def _lengths(values: Array) -> np.ndarray:
@@ -113,9 +162,12 @@ def _lengths(values: Array) -> np.ndarray:
     return lengths.astype(np.int64)
 
 
-def _refuse_rows(name: str, values: np.ndarray, legal: np.ndarray, must_be: str) -> None:
+def _refuse_rows(name: str, values: np.ndarray, legal: np.ndarray, must_be: str, first_row: int = 0) -> None:
     """Names the first entry that isn't legal; a NaN or an infinity never is."""
     bad = np.argwhere(~(legal & np.isfinite(values)))
     if len(bad):
-        place = ", ".join(f"{axis} {index}" for axis, index in zip(("row", "column"), bad[0], strict=False))
+        place = ", ".join(
+            f"{axis} {index}"
+            for axis, index in zip(("row", "column"), (bad[0][0] + first_row, *bad[0][1:]), strict=False)
+        )
         raise ValueError(f"{name} holds {values[tuple(bad[0])]} at {place}; every entry must be {must_be}")

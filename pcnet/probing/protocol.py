@@ -1,13 +1,14 @@
 """The default protocol: held-out scores that mean something, for any architecture's activations on words."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from pcnet.probing.dataset import Array, ProbeData, equal_weights
+from pcnet.probing.dataset import Array, ProbeData, equal_weights, probability_weights
+from pcnet.probing.groups import Groups
 from pcnet.probing.moments import Design, chunks, measure
 from pcnet.probing.ridge import ALPHAS, Ridge, check_alphas, crossfit, ridge_path
 from pcnet.probing.scoring import Yardstick, explained, squared_errors, total_variance
@@ -15,6 +16,7 @@ from pcnet.probing.scoring import Yardstick, explained, squared_errors, total_va
 DTYPES = {
     **{"offset": "bool", "position": "str", "weights": "str", "fold_seed": "int64", "r2": "float64", "rmse": "float64"},
     **{"rows": "int64", "n_eff": "float64", "features": "int64", "alpha": "float64", "alpha_at_edge": "bool"},
+    "departures": "str",
 }
 """Columns of ``probe``, in order."""
 COLUMNS = tuple(DTYPES)
@@ -32,6 +34,8 @@ class Protocol:
         fold_seeds: one complete cross-validation for each, with its own random deal.
         alphas: ridge penalties, ascending, relative to the top eigenvalue of the standardised Gram matrix.
         min_position_words: a single position with fewer words gets no score.
+        fit_by_probability: whether fits, too, weight words by probability. With short words held out (an
+            ``always_training_length`` of 0) the score is a lottery: a few likely words decide it.
 
     Raises:
         ValueError: naming the argument, its value and what is allowed.
@@ -42,6 +46,7 @@ class Protocol:
     fold_seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     alphas: tuple[float, ...] = ALPHAS
     min_position_words: int = 50
+    fit_by_probability: bool = False
 
     def __post_init__(self) -> None:
         check_alphas(self.alphas)
@@ -50,6 +55,18 @@ class Protocol:
                 raise ValueError(f"{name}={getattr(self, name)}: it must be at least {least}")
         if not self.fold_seeds:
             raise ValueError("fold_seeds=(): give at least one seed")
+
+    @property
+    def departures(self) -> tuple[str, ...]:
+        """Every setting that isn't the default protocol's, by name and value."""
+        settings = [field for field in fields(self) if getattr(self, field.name) != field.default]
+        return tuple(f"{field.name}={_written(getattr(self, field.name))}" for field in settings)
+
+    def fit_weights(self, data: ProbeData) -> Float[np.ndarray, " N"]:
+        """How much each word counts when a probe is fitted."""
+        if self.fit_by_probability:
+            return probability_weights(data.lengths, data.probabilities)
+        return equal_weights(data.lengths)
 
     def scored(self, lengths: Int[np.ndarray, " N"]) -> Int[np.ndarray, " n"]:
         """The rows that are ever held out.
@@ -65,15 +82,32 @@ class Protocol:
             )
         return rows
 
-    def folds(self, lengths: Int[np.ndarray, " N"], fold_seed: int) -> Int[np.ndarray, " N"]:
+    def folds(
+        self, lengths: Int[np.ndarray, " N"], fold_seed: int, groups: Groups | None = None
+    ) -> Int[np.ndarray, " N"]:
         """Fold of each word, dealt at random; -1 for the words that always train.
 
-        The deal depends on nothing but the lengths and the seed, so the scores of two models are paired.
+        The deal depends on nothing but lengths, seed and groups, so the scores of two models are paired. With groups,
+        whole groups are dealt, and a short word goes with its group.
+
+        Raises:
+            ValueError: if there are fewer words, or groups, than folds, or if groups don't match the words.
         """
         rows = self.scored(lengths)
+        if groups is not None:
+            if len(groups.labels) != len(lengths):
+                raise ValueError(f"groups: {len(groups.labels)} labels for {len(lengths)} rows; give one for each")
+            name = f"always_training_length={self.always_training_length}"
+            return groups.folds(rows, self.num_folds, fold_seed, name)
         labels = np.full(len(lengths), -1)
         labels[rows] = np.random.default_rng(fold_seed).permutation(len(rows)) % self.num_folds
         return labels
+
+
+def _written(value: object) -> str:
+    if isinstance(value, tuple) and len(value) > 5:
+        return f"{len(value)} from {value[0]:g} to {value[-1]:g}"
+    return " ".join(f"{entry:g}" for entry in value) if isinstance(value, tuple) else str(value)
 
 
 DEFAULT_PROTOCOL = Protocol()
@@ -91,6 +125,7 @@ def probe(
     probabilities: Float[Array, " N"],
     protocol: Protocol = DEFAULT_PROTOCOL,
     offsets: Sequence[bool] = (True, False),
+    groups: Groups | None = None,
 ) -> pd.DataFrame:
     r"""Scores how well a linear map decodes targets from features, on words that it was not fitted to.
 
@@ -110,22 +145,29 @@ def probe(
         probabilities: exact probability of each word among those of its length.
         protocol: its numbers.
         offsets: whether to fit a constant; each choice gives its own rows.
+        groups: rows that must stay together, a departure from the default protocol; see ``Rows``.
 
     Returns:
         One row per offset, fold seed, weighting and position ("all", or the word length as text), with r2, rmse (per
         target entry), rows and n_eff (of the scored words), features (their number), alpha (median of the folds'
-        choices) and alpha_at_edge (whether any fold chose an end of the grid). r2 and rmse are NaN where a position
-        has too few words; r2 also where the targets don't vary.
+        choices), alpha_at_edge (whether any fold chose an end of the grid) and departures (from the default protocol,
+        by name; empty if there are none). r2 and rmse are NaN where a position has too few words; r2 also where the
+        targets don't vary.
 
     Raises:
         ValueError: on arguments that don't match, aren't finite or leave too few words to hold out.
     """
     data = ProbeData.checked(features, targets, lengths, probabilities)
-    return probe_replicates(data, np.arange(len(data.lengths))[:, None], protocol, offsets).drop(columns="replicate")
+    once = np.arange(len(data.lengths))[:, None]
+    return probe_replicates(data, once, protocol, offsets, groups).drop(columns="replicate")
 
 
 def probe_replicates(
-    data: ProbeData, order: Int[np.ndarray, "N R"], protocol: Protocol, offsets: Sequence[bool]
+    data: ProbeData,
+    order: Int[np.ndarray, "N R"],
+    protocol: Protocol,
+    offsets: Sequence[bool],
+    groups: Groups | None = None,
 ) -> pd.DataFrame:
     """The same as ``probe`` for R orders of the targets at once; each chooses its own penalty.
 
@@ -134,6 +176,7 @@ def probe_replicates(
         order: row i of replicate r has the targets of row ``order[i, r]``.
         protocol: its numbers.
         offsets: whether to fit a constant.
+        groups: rows that must stay together.
 
     Returns:
         The rows of ``probe``, R times, with their number in the column ``replicate``.
@@ -144,12 +187,14 @@ def probe_replicates(
     yardstick = Yardstick.of(design, data, protocol.scored(data.lengths), protocol.min_position_words)
     tables = []
     for fold_seed in protocol.fold_seeds:
-        labels = protocol.folds(data.lengths, fold_seed)
-        for offset, fits in zip(offsets, held_out_fits(design, data.lengths, labels, protocol, offsets), strict=True):
+        labels = protocol.folds(data.lengths, fold_seed, groups)
+        held_out = held_out_fits(design, data.lengths, labels, protocol, offsets, protocol.fit_weights(data))
+        for offset, fits in zip(offsets, held_out, strict=True):
             table = yardstick.table(squared_errors(fits, design, labels, yardstick.mass), data.targets.shape[1])
             table = table.assign(offset=offset, fold_seed=fold_seed, features=data.features.shape[1])
             tables.append(table.assign(**_penalties(fits, table["replicate"].to_numpy())))
-    return pd.concat(tables, ignore_index=True)[[*COLUMNS, "replicate"]]
+    named = [*protocol.departures, *([] if groups is None else [f"groups={groups.name}"])]
+    return pd.concat(tables, ignore_index=True).assign(departures=", ".join(named))[[*COLUMNS, "replicate"]]
 
 
 def _penalties(fits: Sequence[Ridge], replicate: Int[np.ndarray, " rows"]) -> dict[str, np.ndarray]:
@@ -166,17 +211,19 @@ def held_out_fits(
     labels: Int[np.ndarray, " N"],
     protocol: Protocol,
     offsets: Sequence[bool],
+    weights: Float[np.ndarray, " N"] | None = None,
 ) -> Iterator[list[Ridge]]:
     """For each offset, one fit per fold: on all the others, its penalty chosen inside them.
 
     Args:
         design: features, targets and their replicates.
-        lengths: word lengths, which give the weights.
+        lengths: word lengths.
         labels: fold of each word; negative for words that always train.
         protocol: its numbers.
         offsets: whether to fit a constant.
+        weights: of each word; equal within a length, lengths equal, if None.
     """
-    weights, centre = equal_weights(lengths), design.centre()
+    weights, centre = equal_weights(lengths) if weights is None else weights, design.centre()
     always = measure(design, weights, np.flatnonzero(labels < 0), centre)
     folds = [measure(design, weights, np.flatnonzero(labels == fold), centre) for fold in range(protocol.num_folds)]
     for offset in offsets:
@@ -191,6 +238,7 @@ def decode(
     protocol: Protocol = DEFAULT_PROTOCOL,
     fold_seed: int = 0,
     offset: bool = True,
+    groups: Groups | None = None,
 ) -> Float[np.ndarray, "N T"]:
     """What the probe of the default protocol reads out at each word, for a picture of the decoded beliefs.
 
@@ -201,14 +249,15 @@ def decode(
         features, targets, lengths, probabilities, protocol: as in ``probe``.
         fold_seed: which deal of the words to folds.
         offset: whether the fits have a constant.
+        groups: rows that must stay together.
 
     Raises:
         ValueError: as in ``probe``.
     """
     data = ProbeData.checked(features, targets, lengths, probabilities)
-    labels = protocol.folds(data.lengths, fold_seed)
+    labels = protocol.folds(data.lengths, fold_seed, groups)
     design = Design.single(data.features, data.targets)
-    (fits,) = held_out_fits(design, data.lengths, labels, protocol, (offset,))
+    (fits,) = held_out_fits(design, data.lengths, labels, protocol, (offset,), protocol.fit_weights(data))
     decoded = np.empty_like(data.targets)
     for rows in chunks(np.arange(len(labels))):
         block = design.block(rows)[0]

@@ -7,7 +7,9 @@ import pandas as pd
 from jaxtyping import Float
 
 from pcnet.probing.dataset import Array
+from pcnet.probing.groups import Groups
 from pcnet.probing.protocol import Protocol, population_r2, probe
+from pcnet.probing.rows import Rows
 from pcnet.processes import HiddenMarkovModel, Words
 
 
@@ -17,17 +19,19 @@ class Subject:
 
     Args:
         process: the process that the words come from.
-        words: from ``pcnet.processes.words``.
+        words: from ``pcnet.processes.words``, or other ``Rows``.
         targets: one row per word, e.g. ``words.filtered``.
         features: the model's activations; needed by the controls that look at them.
         logits: the model's next-token logits; needed by ``ModelSoftmax``.
+        groups: rows that must stay together when they are dealt to folds.
     """
 
     process: HiddenMarkovModel
-    words: Words
+    words: Words | Rows
     targets: Float[Array, "N T"]
     features: Float[Array, "N D"] | None = None
     logits: Float[Array, "N V"] | None = None
+    groups: Groups | None = None
 
     def population_r2(self, features: Float[Array, "N D"]) -> float:
         """``population_r2`` of these features for this subject's targets."""
@@ -35,7 +39,8 @@ class Subject:
 
     def probe(self, features: Float[Array, "N D"], protocol: Protocol, offsets: Sequence[bool]) -> pd.DataFrame:
         """``probe`` of these features for this subject's targets."""
-        return probe(features, self.targets, self.words.lengths, self.words.probabilities, protocol, offsets)
+        words = self.words
+        return probe(features, self.targets, words.lengths, words.probabilities, protocol, offsets, self.groups)
 
     def model_features(self) -> Float[Array, "N D"]:
         """The model's activations; ValueError if there are none."""

@@ -1,107 +1,133 @@
-"""From scores to sentences: medians over fold seeds, and what may be claimed beyond a control."""
+"""The verdict: do states encode the belief beyond what every control explains, or can this process not tell?"""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
-import pandas as pd
+from jaxtyping import Float
 
-from pcnet.probing.controls import FeatureControl
-from pcnet.probing.dataset import as_numpy
-from pcnet.probing.protocol import DEFAULT_PROTOCOL, MEASURED, Protocol
+from pcnet.probing.answers import Answer, Comparison, SiteVerdict, Verdict
+from pcnet.probing.banks import Bank, ScoredBank, as_features, least_members
+from pcnet.probing.dataset import Array, ProbeData, effective_sample_size
+from pcnet.probing.examination import VERDICT_PROTOCOL, Examination
+from pcnet.probing.gain import DECIDABLE_BELOW
+from pcnet.probing.protocol import Protocol
+from pcnet.probing.rivals import Rival, softmax_rival
+from pcnet.probing.significance import holm
 from pcnet.probing.subject import Subject
-
-DECIDABLE_BELOW = 0.95
-"""A control that explains this much of the targets leaves too little to show anything beyond it."""
-
-
-def summarise(scores: pd.DataFrame) -> pd.DataFrame:
-    """Medians and ranges over fold seeds.
-
-    The range shows what the deal of words to folds does to a score. It is not an interval for a model: that takes
-    several training seeds.
-
-    Args:
-        scores: rows of ``probe``, and any columns beside them (model, site, control, ...); rows that agree in
-            everything but fold seed and measured values are one group.
-
-    Returns:
-        One row per group, in order of appearance: r2 (median), r2_min, r2_max, rmse (median), alpha (median),
-        alpha_at_edge (any) and fold_seeds (how many).
-    """
-    keys = [name for name in scores.columns if name not in (*MEASURED, "fold_seed")]
-    groups = scores.groupby(keys, sort=False, dropna=False)
-    return groups.agg(
-        r2=("r2", "median"),
-        r2_min=("r2", "min"),
-        r2_max=("r2", "max"),
-        rmse=("rmse", "median"),
-        alpha=("alpha", "median"),
-        alpha_at_edge=("alpha_at_edge", "any"),
-        fold_seeds=("fold_seed", "nunique"),
-    ).reset_index()
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Whether a model's features encode something beyond a control, as far as the process can tell.
-
-    Args:
-        control: its name.
-        population_r2: what the control explains of the targets on the whole population.
-        gains: held-out R2 of control and features together less that of the control alone, one per fold seed; empty
-            if nothing can be decided.
-    """
-
-    control: str
-    population_r2: float
-    gains: tuple[float, ...]
-
-    @property
-    def decidable(self) -> bool:
-        """Whether the control leaves enough unexplained."""
-        return self.population_r2 < DECIDABLE_BELOW
-
-    @property
-    def gain(self) -> float:
-        """Median over fold seeds; NaN if nothing can be decided."""
-        return float(np.median(self.gains)) if self.decidable and self.gains else float("nan")
-
-    def __str__(self) -> str:
-        if not self.decidable:
-            return f"not decidable on this process: {self.control} alone explains {self.population_r2:.3f}"
-        spread = f"{min(self.gains):+.3f} to {max(self.gains):+.3f} over {len(self.gains)} fold seeds"
-        return f"gain over {self.control} {self.gain:+.3f} ({spread}); it alone can explain {self.population_r2:.3f}"
+from pcnet.probing.unique import unique_words
 
 
 def verdict(
-    control: FeatureControl,
+    sites: Mapping[str, Float[Array, "N D"]],
     subject: Subject,
-    protocol: Protocol = DEFAULT_PROTOCOL,
-    offset: bool = True,
-) -> dict[str, Verdict]:
-    """What the subject's features add to a control: the gain of [control + features] over [control].
+    banks: Sequence[Bank | ScoredBank] = (),
+    level: float = 0.05,
+    num_permutations: int = 199,
+    seed: int = 0,
+    protocol: Protocol = VERDICT_PROTOCOL,
+) -> Verdict:
+    """Whether the sites of a model encode the targets (the belief) beyond every control.
 
-    "Encodes beyond its controls" is this gain, on processes where the control's population R2 is below .95; elsewhere
-    the honest answer is "not decidable on this process", and nothing is fitted. Costs two runs of ``probe``.
+    Three kinds of control, each a test of its own. Those that partition the words (next-token law, last k tokens): the
+    features must gain more than any function of the cell could, residuals exchanged within the cell. Those that are
+    features (additive history, constrained belief, the model's softmax): more than after exchanging what the control
+    leaves, within a length. Banks (untrained networks of matched width, beliefs of other processes, untrained copies): a
+    greater gain over all other controls than nearly every member. The largest p value counts (intersection-union), so a
+    null that one control describes is rejected with a chance of at most `level`, whatever the others say; Holm's
+    correction then allows for the number of sites. Where a control alone explains .95 of the targets, nothing is
+    fitted: the answer is "not decidable here", never yes.
+
+    Rows that repeat a word (sampled sequences) are joined first, with their mean features and summed probability:
+    copies of a row aren't exchangeable with others and would stand on both sides of a fold.
 
     Args:
-        control: whose features the model's must beat.
-        subject: with the model's features.
-        protocol: the same as for the scores beside it.
-        offset: whether the fits have a constant.
+        sites: features of each site, one row per word of the subject; named in the config before training, not the
+            best of many.
+        subject: process, words, targets, and logits if the model's softmax is to be a control.
+        banks: from ``default_banks``, with the width of the site, or of a model's untrained copies; without any, no
+            reservoir is ruled out.
+        level: chance of a false yes for any site, in (0, 1).
+        num_permutations: at least ``sites / level - 1``.
+        seed: of the permutations and of their deal to folds.
+        protocol: folds and penalties; its first fold seed deals the words for the banks.
 
     Returns:
-        The verdict for each weighting of the scored words, "probability" and "equal", at all positions together.
+        An answer for each site, with every control's gain, p value and population R2.
 
     Raises:
-        ValueError: if the subject has no features; otherwise as in ``probe``.
+        ValueError: if there are no sites; if permutations or members are too few for a yes; if features don't match
+            the words or aren't finite; if the targets don't vary.
+
+    Reference: Berger (1982), Technometrics 24, 295 (intersection-union); Freedman and Lane (1983), J. Bus. Econ. Stat.
+        1, 292 (exchanging residuals).
     """
-    alone = as_numpy(control.features(subject))
-    both = np.concatenate([alone, as_numpy(subject.model_features())], axis=1)
-    known = subject.population_r2(alone)
-    gains: dict[str, tuple[float, ...]] = {"probability": (), "equal": ()}
-    if known < DECIDABLE_BELOW:
-        before, after = (subject.probe(features, protocol, (offset,)) for features in (alone, both))
-        gain = (after["r2"] - before["r2"])[after["position"] == "all"]
-        gains = {weights: tuple(gain[after["weights"] == weights]) for weights in gains}
-    return {weights: Verdict(control.name, known, values) for weights, values in gains.items()}
+    _require_answerable(len(sites), banks, level, num_permutations)
+    unique, join = unique_words(subject)
+    checked = {name: join(_checked(features, subject)) for name, features in sites.items()}
+    joined = [bank if isinstance(bank, ScoredBank) else Bank(bank.name, [*map(join, bank.members)]) for bank in banks]
+    examination = Examination.of(unique, joined, protocol)
+    extra = () if unique.logits is None else (softmax_rival(replace(unique, targets=examination.subject.targets)),)
+    return examine(examination, checked, extra, level, num_permutations, seed)
+
+
+def examine(
+    examination: Examination,
+    sites: Mapping[str, Float[np.ndarray, "N D"]],
+    extra: Sequence[Rival] = (),
+    level: float = 0.05,
+    num_permutations: int = 199,
+    seed: int = 0,
+) -> Verdict:
+    """``verdict`` where rows and banks have been prepared.
+
+    Args:
+        examination: of these rows.
+        sites: features of each, one row per word.
+        extra: controls that depend on the model.
+        level, num_permutations, seed: as in ``verdict``.
+    """
+    rivals = (*examination.rivals, *extra)
+    if all(rival.population_r2 < DECIDABLE_BELOW for rival in rivals):
+        found = [examination.compare(each, rivals, num_permutations, seed) for each in sites.values()]
+        worst = holm([max(each.p_value for each in comparisons) for comparisons in found])
+        answers = [Answer.YES if p <= level else Answer.NO for p in worst]
+    else:
+        nan = float("nan")
+        nothing = tuple(Comparison(rival.name, nan, nan, rival.population_r2) for rival in rivals)
+        found, worst, answers = [nothing] * len(sites), [nan] * len(sites), [Answer.UNDECIDABLE] * len(sites)
+    mass = examination.ruler.mass
+    return Verdict(
+        sites=tuple(
+            SiteVerdict(site, answer, float(p), comparisons)
+            for site, answer, p, comparisons in zip(sites, answers, worst, found, strict=True)
+        ),
+        level=level,
+        rows=int(np.count_nonzero(mass)),
+        n_eff=effective_sample_size(mass),
+        features=tuple(each.shape[1] for each in sites.values()),
+        num_permutations=num_permutations,
+    )
+
+
+def _checked(features: Float[Array, "N D"], subject: Subject) -> Float[np.ndarray, "N D"]:
+    words = subject.words
+    return as_features(ProbeData.checked(features, subject.targets, words.lengths, words.probabilities).features)
+
+
+def _require_answerable(
+    num_sites: int, banks: Sequence[Bank | ScoredBank], level: float, num_permutations: int
+) -> None:
+    """ValueError unless a yes is possible."""
+    if not num_sites:
+        raise ValueError("sites={}: give the features of at least one site")
+    if not 0 < level < 1:
+        raise ValueError(f"level={level}: it must lie in (0, 1)")
+    least = least_members(num_sites, level)
+    needed = f"{num_sites} sites at level {level:g} need at least {least}, or no answer could be yes"
+    if num_permutations < least:
+        raise ValueError(f"num_permutations={num_permutations}: {needed}")
+    for bank in banks:
+        members = len(bank.gains if isinstance(bank, ScoredBank) else bank.members)
+        if members < least:
+            raise ValueError(f"banks: {bank.name!r} has {members} members; {needed}")

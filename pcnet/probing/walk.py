@@ -5,10 +5,12 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from pcnet.capture import hooked, matching, select
 from pcnet.predictor import Predictor
+from pcnet.probing.passes import passes
+from pcnet.probing.rows import Rows
 from pcnet.processes import Words
 from pcnet.typing import State
 
@@ -19,11 +21,11 @@ class Walk:
 
     Attributes:
         sites: activations by site.
-        logits: for the token after the word.
+        logits: for the token after the word; None of a model that gives none.
     """
 
     sites: dict[str, Float[Tensor, "N D"]]
-    logits: Float[Tensor, "N V"]
+    logits: Float[Tensor, "N V"] | None
 
     def features(self, *patterns: str) -> Float[Tensor, "N D"]:
         """The sites that match, side by side."""
@@ -32,18 +34,38 @@ class Walk:
 
 
 @torch.no_grad()
-def walk(model: Predictor, words: Words, sites: str | list[str], chunk: int = 4096) -> Walk:
-    """Run `model` over all words, each prefix once, and keep the wanted sites.
+def walk(model: nn.Module, words: Words | Rows, sites: str | list[str], chunk: int = 4096) -> Walk:
+    """Run `model` over all words and keep the wanted sites.
 
-    The memory of every word is kept until its children have been visited: a transformer's cached keys and values for the
-    59,049 words of length 9 or 10 over three tokens take about 150 MB at the default size.
+    A `Predictor` goes down the prefix tree of unique words, so each prefix is computed once. Its memory of every word
+    is kept until the word's children have been visited: a transformer's cached keys and values for the 59,049 words of
+    length 9 or 10 over three tokens take about 150 MB at the default size. Any other module, which can't go on from a
+    prefix, runs over the whole sequences that no other word continues; see ``passes``.
 
     Args:
-        model: any predictor; its `step` is used.
-        words: all words of lengths 1..n.
+        model: a `Predictor`, of which `step` is used, or any causal module that takes (B, L) tokens.
+        words: all words of lengths 1..n, or sampled rows.
         sites: names or patterns, as in `capture`.
-        chunk: words per batch.
+        chunk: words (tokens, for whole sequences) per batch.
+
+    Raises:
+        ValueError: as in ``passes``.
     """
+    if isinstance(model, Predictor) and isinstance(words, Words):
+        return _down_the_tree(model, words, sites, chunk)
+    names = select(model, sites)
+    kept: dict[str, Tensor] = {}
+    for part in passes(model, words, sites, chunk):
+        found = part.sites if part.logits is None else {**part.sites, "": part.logits}
+        for name, values in found.items():
+            if name not in kept:
+                kept[name] = values.new_empty(len(words.lengths), values.shape[1])
+            kept[name][part.rows] = values
+    logits = kept.pop("", None)
+    return Walk({name: kept[name] for name in names}, logits)
+
+
+def _down_the_tree(model: Predictor, words: Words, sites: str | list[str], chunk: int) -> Walk:
     recorded: dict[str, list[Tensor]] = {name: [] for name in select(model, sites)}
     logits: list[Tensor] = []
     memory = model.start(1)

@@ -138,10 +138,10 @@ def follow(
     predicted, filtered = (torch.empty(batch, length, process.num_states, dtype=dtype) for _ in range(2))
     probabilities = torch.empty(length, batch, dtype=dtype)
     for own, found in in_batches(process, factors, columns, dtype):
-        write_batch_first([part.beliefs[:-1] for part in found], predicted[own])
         write_batch_first([part.beliefs[1:] for part in found], filtered[own])
+        write_predicted(found, filtered[own], predicted[own])
         if laws is not None:
-            write_batch_first([_laws_after(*pair) for pair in zip(factors, found, strict=True)], laws[own])
+            write_laws(factors, found, filtered[own], laws[own])
         probabilities[:, own] = whole_probabilities(found)
     return Followed(predicted, filtered, probabilities)
 
@@ -172,6 +172,29 @@ def forward_from_start(process: Process, columns: Int[Tensor, "L B"], dtype: tor
     return forward(kernel_of(process, dtype), start, measure_of(process, dtype), columns, process.vocab_size)
 
 
+def write_predicted(
+    found: Sequence[Forward], filtered: Float[Tensor, "B L S"], predicted: Float[Tensor, "B L S"]
+) -> None:
+    """The belief before the first token, then those after all tokens but the last."""
+    if filtered.shape[1]:
+        write_batch_first([part.beliefs[:1] for part in found], predicted[:, :1])
+        predicted[:, 1:] = filtered[:, :-1]
+
+
+def write_laws(
+    factors: Sequence[Process],
+    found: Sequence[Forward],
+    filtered: Float[Tensor, "B L S"],
+    laws: Float[Tensor, "B L V"],
+) -> None:
+    """Laws of the token after every token; a product's from those of its factors."""
+    if len(factors) == 1:
+        emission = factors[0].emission_matrix.to(laws.dtype)
+        torch.mm(filtered.flatten(0, 1), emission, out=laws.view(-1, laws.shape[-1]))
+    else:
+        write_batch_first([_laws_after(*pair) for pair in zip(factors, found, strict=True)], laws)
+
+
 def _laws_after(process: Process, found: Forward) -> Float[Tensor, "L V B"]:
     beliefs = found.beliefs[1:]
     return torch.matmul(process.emission_matrix.T.to(beliefs.dtype), beliefs)
@@ -184,7 +207,7 @@ def whole_probabilities(found: Sequence[Forward]) -> Float[Tensor, "L B"]:
 
 def write_batch_first(parts: Sequence[Float[Tensor, "L S B"]], answer: Float[Tensor, "B L product"]) -> None:
     """Copy vectors of each factor, so that writing to one answer never changes another; of several, their product."""
-    if len(parts) > 1 or parts[0].shape[1] > FEW_STATES:
+    if len(parts) > 1 or parts[0].shape[1] > FEW_STATES or not answer.is_contiguous():
         answer.copy_(outer([part.permute(2, 0, 1) for part in parts]))
     else:
         answer.view(len(answer), -1).copy_(parts[0].flatten(0, 1).T)  # a plain transpose of long rows

@@ -203,7 +203,7 @@ def simple_nonunifilar_source(p: float = 0.5, q: float = 0.5) -> HiddenMarkovMod
     In state A, 0 is emitted and the state changes to B with probability p; in B, 1 with probability q and back to A,
     or else 0. Seeing 0 doesn't tell whether A was left, so an observer counts the 0s since the last 1: it is a renewal
     process. The stationary law is ``(q, p)/(p + q)``. At the default n zeros follow a 1 with probability
-    ``n 2^-(n + 1)``, whence h = .677867 and C = 2.711469. The next-token law determines the belief affinely.
+    ``n 2^-(n + 1)``, whence h = .677867 and C = 2.711469 bits. The next-token law determines the belief affinely.
 
     Args:
         p: probability to leave A.

@@ -11,21 +11,37 @@ from pcnet.probing import (
     AdditiveHistory,
     ConstrainedBelief,
     Control,
+    CutProbe,
     FeatureControl,
     LastToken,
     LastTokensTable,
     LinearProbe,
+    MarkovApproximation,
     ModelSoftmax,
     NextTokenLaw,
+    NonlinearProbe,
     Protocol,
     RandomSubspace,
+    Shuffled,
     ShuffledBeliefs,
+    ShuffledEverywhere,
+    ShuffledKeepingLastToken,
     Subject,
+    Untrained,
+    UntrainedCopies,
+    UntrainedNetwork,
     probe,
 )
 from pcnet.processes import rrxor, words
 
 QUICK = Protocol(fold_seeds=(0, 1), alphas=(1e-6, 1e-3, 1.0))
+
+
+def untrained_copy(seed):
+    """Stands for the activations of an untrained copy."""
+    return np.random.default_rng(seed).standard_normal((words(rrxor(), 6).num_words, 3))
+
+
 CONTROLS = [
     NextTokenLaw(),
     LastToken(),
@@ -34,8 +50,14 @@ CONTROLS = [
     ModelSoftmax(),
     RandomSubspace(),
     LastTokensTable(2),
+    MarkovApproximation(2),
     ShuffledBeliefs(num_permutations=5),
+    ShuffledEverywhere(num_permutations=5),
+    ShuffledKeepingLastToken(num_permutations=5),
+    UntrainedNetwork(num_seeds=1),
+    UntrainedCopies(untrained_copy),
 ]
+ABSTRACT = {Control, FeatureControl, Shuffled, Untrained}
 
 
 def expected_failures(_estimator):
@@ -47,7 +69,10 @@ def expected_failures(_estimator):
     }
 
 
-@parametrize_with_checks([LinearProbe(), LinearProbe(offset=False)], expected_failed_checks=expected_failures)
+@parametrize_with_checks(
+    [LinearProbe(), LinearProbe(offset=False), CutProbe(), CutProbe(offset=False), NonlinearProbe(landmarks=20)],
+    expected_failed_checks=expected_failures,
+)
 def test_scikit_learn_contract(estimator, check):
     check(estimator)
 
@@ -81,12 +106,12 @@ def subject():
 
 def test_every_public_control_is_under_test():
     public = {value for value in vars(probing).values() if inspect.isclass(value) and issubclass(value, Control)}
-    assert public - {Control, FeatureControl} == {type(control) for control in CONTROLS}
+    assert public - ABSTRACT == {type(control) for control in CONTROLS}
     assert len({control.name for control in CONTROLS}) == len(CONTROLS)
 
 
 def test_classes_are_abstract_or_final():
-    for kind in (Control, FeatureControl):
+    for kind in ABSTRACT:
         with pytest.raises(TypeError, match="abstract"):
             kind()
     for control in CONTROLS:
@@ -115,8 +140,8 @@ def test_control_depends_on_nothing_but_its_arguments(control, subject):
 @pytest.mark.parametrize("control", CONTROLS, ids=lambda control: control.name)
 def test_population_value_bounds_any_fit_on_the_population(control, subject):
     value = control.population_r2(subject)
-    if isinstance(control, ShuffledBeliefs):
-        assert np.isnan(value)  # in sample, shuffled targets measure nothing but the number of features
+    if isinstance(control, Shuffled | Untrained):
+        assert np.isnan(value)  # in sample, both measure nothing but the number of features
         return
     assert 0 <= value <= 1 + 1e-12
     if isinstance(control, FeatureControl):
@@ -128,7 +153,12 @@ def test_population_value_bounds_any_fit_on_the_population(control, subject):
 
 @pytest.mark.parametrize(
     ("control", "missing"),
-    [(ModelSoftmax(), "logits"), (RandomSubspace(), "features"), (ShuffledBeliefs(), "features")],
+    [
+        (ModelSoftmax(), "logits"),
+        (RandomSubspace(), "features"),
+        (ShuffledBeliefs(), "features"),
+        (UntrainedNetwork(), "features"),
+    ],
     ids=lambda value: getattr(value, "name", ""),
 )
 def test_controls_say_what_they_need_of_the_model(control, missing):
@@ -143,6 +173,11 @@ def test_controls_say_what_they_need_of_the_model(control, missing):
         (lambda: LastTokensTable(0), "num_tokens=0"),
         (lambda: ShuffledBeliefs(num_permutations=0), "num_permutations=0"),
         (lambda: ShuffledBeliefs(quantile=1.5), "quantile=1.5"),
+        (lambda: MarkovApproximation(0), "order=0"),
+        (lambda: UntrainedNetwork(width=0), "width=0"),
+        (lambda: UntrainedNetwork(gains=(0.9, 0.0)), "gains="),
+        (lambda: UntrainedNetwork(num_seeds=0), "num_seeds=0"),
+        (lambda: UntrainedCopies(untrained_copy, seeds=()), "seeds="),
     ],
 )
 def test_impossible_controls_are_refused_by_name(make, message):

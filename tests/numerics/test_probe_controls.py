@@ -7,22 +7,27 @@ import torch
 from pcnet.probing import (
     AdditiveHistory,
     ConstrainedBelief,
+    Gain,
     LastToken,
     LastTokensTable,
+    MarkovApproximation,
     ModelSoftmax,
     NextTokenLaw,
     Protocol,
     RandomSubspace,
     ShuffledBeliefs,
+    ShuffledEverywhere,
+    ShuffledKeepingLastToken,
     Subject,
-    Verdict,
+    UntrainedCopies,
+    UntrainedNetwork,
     affinely_invisible_belief,
     belief_beyond_next_token_law,
     decode,
+    gain_over,
     population_r2,
     probe,
     summarise,
-    verdict,
 )
 from pcnet.probing.targets import equal_rows
 from pcnet.processes import golden_mean, mess3, rrxor, words, z1r
@@ -140,7 +145,7 @@ def test_each_permutation_scores_as_if_it_were_alone():
     population = words(rrxor(), 7)
     features = np.random.default_rng(0).standard_normal((population.num_words, 6)) + population.filtered[:, :1].numpy()
     control, whole = ShuffledBeliefs(num_permutations=4), Subject(rrxor(), population, population.filtered, features)
-    order = control._permutations(population.lengths.numpy())
+    order = control.permutations(population)
     scores = control.permutation_scores(whole, QUICK)
     for replicate in range(4):
         assert sorted(order[:, replicate]) == list(range(population.num_words))
@@ -176,29 +181,29 @@ def test_short_words_decode_by_the_fit_without_the_first_fold():
     np.testing.assert_allclose(decoded, population.filtered, atol=1e-4)
 
 
-def test_verdict_where_the_law_gives_the_belief_away():
+def test_no_gain_where_the_law_gives_the_belief_away():
     whole = subject(mess3(), 5, features=words(mess3(), 5).filtered)
-    for answer in verdict(NextTokenLaw(), whole, QUICK).values():
+    for answer in gain_over(NextTokenLaw(), whole, QUICK).values():
         assert not answer.decidable
         assert answer.gains == () and np.isnan(answer.gain)
         assert str(answer) == "not decidable on this process: next_token alone explains 1.000"
 
 
-def test_verdict_counts_what_features_add_to_the_control():
+def test_gain_counts_what_features_add_to_the_control():
     population = words(rrxor(), 9)
     whole = Subject(rrxor(), population, population.filtered, population.filtered)
     alone = probe(population.next_token_laws, population.filtered, population.lengths, population.probabilities)
     alone = alone[(alone["position"] == "all") & alone["offset"]]
-    for weights, answer in verdict(NextTokenLaw(), whole).items():
+    for weights, answer in gain_over(NextTokenLaw(), whole).items():
         # the beliefs themselves explain everything, so the gain is what the law leaves
         np.testing.assert_allclose(answer.gains, 1 - alone[alone["weights"] == weights]["r2"], atol=1e-4)
         assert answer.decidable and answer.gain == pytest.approx(np.median(answer.gains))
 
 
-def test_verdict_is_in_words():
-    answer = Verdict("last_token", 0.149, (0.1, 0.3, 0.2))
+def test_gain_is_in_words():
+    answer = Gain("last_token", 0.149, (0.1, 0.3, 0.2))
     assert str(answer) == "gain over last_token +0.200 (+0.100 to +0.300 over 3 fold seeds); it alone can explain 0.149"
-    assert not Verdict("anything", float("nan"), ()).decidable
+    assert not Gain("anything", float("nan"), ()).decidable
 
 
 def test_summary_takes_medians_and_ranges_over_fold_seeds():
@@ -214,3 +219,56 @@ def test_summary_takes_medians_and_ranges_over_fold_seeds():
         assert (row.model, row.fold_seeds, row.rows) == ("planted", 5, group["rows"].iloc[0])
         values = sorted(group["r2"])
         assert (row.r2_min, row.r2, row.r2_max) == (values[0], values[2], values[4])
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
+@pytest.mark.parametrize("process", ["mess3", "rrxor", "z1r"])
+def test_markov_approximation_knows_what_the_table_of_endings_knows(populations, process, order):
+    # the belief after the last k tokens alone is the expected belief of the words that end in them
+    population = populations[process]
+    exact = LastTokensTable(order).population_r2(population)
+    assert MarkovApproximation(order).population_r2(population) == pytest.approx(exact, abs=1e-9)
+    # and it remembers a whole word if that is no longer
+    whole = population.words.lengths <= order
+    features = MarkovApproximation(order).features(population)
+    np.testing.assert_allclose(features[whole], population.words.filtered[whole], atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "control", [ShuffledEverywhere(num_permutations=20), ShuffledKeepingLastToken(num_permutations=20)]
+)
+def test_shuffles_exchange_what_they_say(control):
+    population = words(rrxor(), 7)
+    order = control.permutations(population)
+    lengths, last = population.lengths.numpy(), population.last_tokens.numpy()
+    assert all(sorted(column) == list(range(population.num_words)) for column in order.T)
+    if isinstance(control, ShuffledKeepingLastToken):
+        assert (last[order] == last[:, None]).all() and (lengths[order] == lengths[:, None]).all()
+    else:
+        assert (last[order] != last[:, None]).mean() > 0.3 and (lengths[order] != lengths[:, None]).mean() > 0.5
+
+
+def test_keeping_the_last_token_leaves_what_the_last_token_knows(populations):
+    population = populations["mess3"]
+    whole = Subject(mess3(), population.words, population.targets, LastToken().features(population))
+    scores = ShuffledKeepingLastToken(num_permutations=3).score(whole, QUICK, offsets=(True,))
+    alone = LastToken().score(population, QUICK, offsets=(True,))
+    pick = (scores["position"] == "all") & (scores["weights"] == "equal")
+    assert scores[pick]["r2"].item() == pytest.approx(alone[pick]["r2"].item(), abs=0.01)
+    none = ShuffledEverywhere(num_permutations=3).score(whole, QUICK, offsets=(True,))
+    assert none[none["position"] == "all"]["r2"].max() < 0.01
+
+
+def test_untrained_network_scores_as_its_published_kin(populations):
+    # reference/probing.md, fact 3: an untrained 64-unit network scores .641-.654 on rrxor up to length 10
+    scores = UntrainedNetwork(width=64, gains=(0.5,), num_seeds=1).score(populations["rrxor"], QUICK, offsets=(True,))
+    assert scores[(scores["position"] == "all")]["r2"].between(0.5, 0.75).all()
+
+
+def test_the_best_untrained_copy_is_the_one_to_beat():
+    population = words(rrxor(), 7)
+    random = np.random.default_rng(0).standard_normal((3, population.num_words, 4))
+    random[1, :, 0] += 3 * population.filtered[:, 0].numpy()
+    whole = Subject(rrxor(), population, population.filtered)
+    best = UntrainedCopies(lambda seed: random[seed]).score(whole, QUICK)
+    assert best.equals(whole.probe(random[1], QUICK, (True, False)))

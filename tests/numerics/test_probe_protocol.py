@@ -199,7 +199,9 @@ def test_rows_of_the_table():
     assert len(scores) == 2 * 2 * 5 * 4
     assert not scores.duplicated(["offset", "position", "weights", "fold_seed"]).any()
     described = ["offset", "position", "weights", "fold_seed"]
-    assert list(scores.columns) == [*described, "r2", "rmse", "rows", "n_eff", "features", "alpha", "alpha_at_edge"]
+    measured = ["r2", "rmse", "rows", "n_eff", "features", "alpha", "alpha_at_edge"]
+    assert list(scores.columns) == [*described, *measured, "departures"]
+    assert set(scores["departures"]) == {""}
 
 
 def test_population_value_is_weighted_least_squares_on_all_words():

@@ -6,6 +6,7 @@ import pickle
 
 import numpy as np
 import pytest
+import scipy.special
 import torch
 
 from pcnet.processes import (
@@ -16,6 +17,7 @@ from pcnet.processes import (
     cryptic_order,
     crypticity,
     entropy_rate,
+    epsilon_machine,
     even,
     excess_entropy,
     filter_beliefs,
@@ -369,6 +371,49 @@ def test_orders_by_following_every_word():
         assert markov == (0 if process.num_states == 1 or complexity < 1e-12 else first)
         assert cryptic <= markov
         assert (cryptic == 0) == (crypticity(process) < 1e-9)
+
+
+def unknown_looking_back(process: HiddenMarkovModel, order: int, length: int) -> float:
+    """H[S_order | X_0 ... X_(length - 1)] in nats, by following every word and every pair of S_order and last state."""
+    matrices, law = process.transition_matrices.numpy(), process.stationary_distribution.numpy()
+    states = len(law)
+    rows = law[None, :]
+    for _ in range(order):
+        rows = np.einsum("ws,vst->wvt", rows, matrices).reshape(-1, states)
+    joint = rows[:, :, None] * np.eye(states)
+    for _ in range(length - order):
+        joint = np.einsum("wks,vst->wvkt", joint, matrices).reshape(-1, states, states)
+        joint = joint[joint.sum((1, 2)) > 0]
+    marginal = joint.sum(2)
+    return float(scipy.special.entr(marginal).sum() - scipy.special.entr(marginal.sum(1)).sum())
+
+
+def extrapolated(first: float, second: float, third: float) -> float:
+    """Where a sequence that falls geometrically ends; Aitken (1926)."""
+    before, after = second - first, third - second
+    return third if abs(after) < 1e-12 else third - after**2 / (after - before)
+
+
+def test_cryptic_order_by_looking_back_from_every_future():
+    """It is the least k for which the entropy of S_k dies out as the future grows."""
+    rng = np.random.default_rng(3)
+    published = [(golden_mean(), 1), (even(), 0), (z1r(), 0), (rrxor(), 0)]
+    drawn = [(HiddenMarkovModel(unifilar(rng, 3, 2)), None) for _ in range(60)]
+    seen = set()
+    for process, expected in published + drawn:
+        machine = epsilon_machine(process).process
+        found = cryptic_order(process)
+        assert expected is None or found == expected
+        limits = [
+            extrapolated(*(unknown_looking_back(machine, order, length) for length in (9, 11, 13)))
+            for order in range(4)
+        ]
+        # what is lost to the end of the word is the same at each order; beyond it, every order that tells more falls
+        first = next((order for order in range(3) if max(limits[order:]) - min(limits[order:]) < 1e-6), math.inf)
+        assert first == (found if found <= 2 else math.inf)
+        assert first == math.inf or limits[3] < 0.02
+        seen.add(first)
+    assert {0, 1, 2} <= seen
 
 
 def unifilar(rng: np.random.Generator, states: int, tokens: int) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""Does the verdict on belief geometry err as rarely as it says? Planted answers, and intervals against fresh rows."""

@@ -1,0 +1,1 @@
+"""Moving the states of trained models to other beliefs."""

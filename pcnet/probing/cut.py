@@ -1,0 +1,75 @@
+"""Least squares on the largest principal directions, the number of them chosen on held-out folds."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from pcnet.probing.moments import Moments, total
+from pcnet.probing.ridge import RidgePath
+
+
+def check_ranks(ranks: Sequence[int]) -> None:
+    """Raises ValueError unless these are ascending whole numbers, at least 1."""
+    grid = np.asarray(ranks)
+    if grid.ndim != 1 or not len(grid) or grid.dtype.kind not in "iu" or grid[0] < 1 or np.any(np.diff(grid) <= 0):
+        raise ValueError(f"ranks={ranks!r}: give ascending whole numbers, at least 1")
+
+
+def cut_path(train: Moments, ranks: Sequence[int], offset: bool) -> RidgePath:
+    """Coefficients for every number of directions, by one eigendecomposition of the standardised Gram matrix.
+
+    Directions whose eigenvalue is zero up to rounding don't exist, nor do constant features.
+
+    Args:
+        train: moments of the training rows.
+        ranks: ascending; beyond the rank of the features nothing changes.
+        offset: whether a constant is fitted beside the slopes.
+
+    Raises:
+        ValueError: if the training rows have no weight.
+    """
+    if not train.weight > 0:
+        raise ValueError(f"the training rows have total weight {train.weight:g}; it must be positive")
+    rows = train if offset else train.about_origin()
+    mean_x, mean_y = rows.x / rows.weight * offset, rows.y / rows.weight * offset
+    gram, cross = rows.xx / rows.weight - np.outer(mean_x, mean_x), rows.xy / rows.weight - np.outer(mean_x, mean_y)
+    variance, size = np.diag(gram), np.diag(rows.xx) / rows.weight + (1e-7 * (rows.centre_x + mean_x)) ** 2
+    varies = variance > 1e-13 * size
+    inverse = np.where(varies, 1 / np.sqrt(np.where(varies, variance, 1.0)), 0.0)
+    values, vectors = (part[..., ::-1] for part in np.linalg.eigh(gram * np.outer(inverse, inverse)))
+    kept = values > 10 * len(values) * np.finfo(np.float64).eps * values[0]
+    scaled = np.where(kept, 1 / np.where(kept, values, 1.0), 0.0)[:, None] * (vectors.T @ (cross * inverse[:, None]))
+    steps = vectors.T[:, :, None] * scaled[:, None, :]
+    chosen = np.minimum(ranks, len(values)) - 1
+    coef = inverse[:, None] * steps.cumsum(axis=0)[chosen]
+    centre = (rows.centre_x + mean_x) * offset
+    return RidgePath(coef, (mean_y + rows.centre_y) * offset - np.einsum("d,adq->aq", centre, coef))
+
+
+def select_cut(
+    always: Moments, folds: Sequence[Moments], ranks: Sequence[int], offset: bool
+) -> tuple[int, Float[np.ndarray, "D Q"], Float[np.ndarray, " Q"]]:
+    """Fits on all the rows given, with the number of directions that predicts each fold best from the other rows.
+
+    Args:
+        always: moments of rows that train every fit and judge none; may be empty.
+        folds: moments of the folds, at least two.
+        ranks: to choose from.
+        offset: whether a constant is fitted.
+
+    Returns:
+        The rank, slopes and intercept.
+
+    Raises:
+        ValueError: with fewer than two folds.
+    """
+    if len(folds) < 2:
+        raise ValueError(f"folds: {len(folds)} given; choosing a rank needs at least 2")
+    errors = np.zeros(len(ranks))
+    for held, fold in enumerate(folds):
+        others = total([always, *(part for number, part in enumerate(folds) if number != held)])
+        errors += cut_path(others, ranks, offset).squared_errors(fold).sum(axis=1)
+    rank = ranks[int(np.argmin(errors))]
+    path = cut_path(total([always, *folds]), (rank,), offset)
+    return rank, path.coef[0], path.intercept[0]

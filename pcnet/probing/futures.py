@@ -1,0 +1,82 @@
+"""Laws of the next few tokens: what a process says that follows a belief, and what a model says that follows a state."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pcnet.probing.places import Moment, Place
+from pcnet.processes import HiddenMarkovModel
+
+MAX_FUTURES = 2**16
+"""Continuations of one history beyond which an enumeration is refused."""
+
+
+def exact_futures(
+    process: HiddenMarkovModel, beliefs: Float[Tensor, "N S"], horizon: int
+) -> Float[Tensor, "N futures"]:
+    r"""Law of the next `horizon` tokens in each belief, over all V^horizon continuations in lexicographic order.
+
+    .. math:: P(w_1 \dots w_k \mid \eta) = \eta\, T[w_1] \cdots T[w_k]\, r
+
+    It is linear in the belief: what a mixture of two beliefs predicts is the mixture of what they predict.
+
+    Args:
+        process: whose futures.
+        beliefs: filtered beliefs; points outside the simplex get what linearity gives them.
+        horizon: tokens ahead, at least 1.
+
+    Raises:
+        ValueError: if ``horizon`` is not positive or has too many continuations, or the beliefs' width is not the
+            number of states.
+    """
+    check_horizon(horizon, process.vocab_size)
+    if beliefs.ndim != 2 or beliefs.shape[1] != process.num_states:
+        raise ValueError(f"beliefs must have a shape (N, {process.num_states}), got {tuple(beliefs.shape)}")
+    vectors = beliefs.double().unsqueeze(1)
+    for _ in range(horizon):
+        vectors = torch.einsum("nws,vsj->nwvj", vectors, process.transition_matrices).flatten(1, 2)
+    return vectors @ process.right_vector
+
+
+@torch.no_grad()
+def model_futures(place: Place, moment: Moment, horizon: int) -> Float[Tensor, "B futures"]:
+    """Law of the next `horizon` tokens that a model states when it goes on from this moment, over all continuations.
+
+    The product of its next-token laws along each continuation; V^(horizon - 1) more runs of one token each.
+
+    Args:
+        place: of the model.
+        moment: where to start, edited or not.
+        horizon: tokens ahead, at least 1.
+
+    Raises:
+        ValueError: if ``horizon`` is not positive or has too many continuations.
+    """
+    vocab_size = moment.logits.shape[-1]
+    check_horizon(horizon, vocab_size)
+    batch = len(moment.logits)
+    logs = moment.logits.double().log_softmax(-1)
+    for _ in range(horizon - 1):
+        tokens = torch.arange(vocab_size).repeat(len(moment.logits))
+        moment = place.advance(tuple(part.repeat_interleave(vocab_size, 0) for part in moment.memory), tokens)
+        logs = logs.flatten().unsqueeze(1) + moment.logits.double().log_softmax(-1)
+    return logs.exp().reshape(batch, -1)
+
+
+def next_tokens(futures: Float[Tensor, "N futures"], vocab_size: int, horizon: int) -> Float[Tensor, "N words"]:
+    """Joint law of the first `horizon` tokens of these futures."""
+    return futures.reshape(len(futures), vocab_size**horizon, -1).sum(-1)
+
+
+def token_ahead(futures: Float[Tensor, "N futures"], vocab_size: int, horizon: int) -> Float[Tensor, "N V"]:
+    """Law of the token that comes `horizon` tokens ahead (1 is the next one)."""
+    return futures.reshape(len(futures), vocab_size ** (horizon - 1), vocab_size, -1).sum((1, 3))
+
+
+def check_horizon(horizon: int, vocab_size: int) -> None:
+    """Refuse what cannot be enumerated."""
+    if horizon < 1 or vocab_size**horizon > MAX_FUTURES:
+        raise ValueError(
+            f"horizon={horizon}: it must be at least 1 and leave at most {MAX_FUTURES} continuations of "
+            f"{vocab_size} tokens"
+        )
