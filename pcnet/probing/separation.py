@@ -18,7 +18,7 @@ class Separation:
     Attributes:
         share: of the features' movement with the belief, how much the next-token law doesn't ask for; the exact belief's
             own share is the reference (``separation`` of ``words.filtered``), 0 a complete merger. Noise can make it
-            slightly negative.
+            slightly negative. NaN where the features don't move with the belief at all.
         explained: of the features' variance among words of equal law, how much the belief explains.
         spread: standard deviation of ``share`` over the splits.
         beliefs, laws, words: how many took part.
@@ -52,12 +52,13 @@ def separation(
         rows: the words: ``lengths``, ``filtered`` and ``next_token_laws`` are used.
         splits: random halvings that are averaged, at least 2.
         seed: of the halvings.
-        shuffled: deal the features of each length and next-token law out anew, and set what then lies between beliefs
-            against the movement of the features as they were: the control that must have 0.
+        shuffled: draw the features of every word anew, with replacement, from the words of its next-token law, and set
+            what then lies between beliefs against the movement of the features as they were: the control that has 0
+            on average.
 
     Raises:
-        ValueError: on rows that don't match, features that don't move with the belief, or a process where no two
-            beliefs have the same next-token law (Mess3), so there is nothing to separate.
+        ValueError: on rows that don't match, or a process where no two beliefs have the same next-token law (Mess3), so
+            there is nothing to separate.
     """
     features = matrix("features", features)
     lengths, beliefs, laws = _labels(rows)
@@ -66,17 +67,16 @@ def separation(
     if splits < 2:
         raise ValueError(f"splits={splits}: it must be at least 2")
     generator = np.random.default_rng(seed)
-    order = _shuffle_within(equal_rows(np.stack([lengths, laws], axis=1)), generator)
-    dealt = features[order] if shuffled else features
     kept = np.bincount(beliefs)[beliefs] >= 2
-    features, dealt, beliefs, laws = (part[kept] for part in (features, dealt, beliefs, laws))
+    features, beliefs, laws = (part[kept] for part in (features, beliefs, laws))
     weights = equal_weights(lengths)[kept]
     groups = _Groups(*(np.unique(part, return_inverse=True)[1] for part in (beliefs, laws)), weights / weights.sum())
     groups.check()
     moved = np.mean([sum(groups.components(features, generator)) for _ in range(splits)])
-    between = np.array([groups.components(dealt, generator)[0] for _ in range(splits)])
+    dealt = (features[_drawn_within(groups.laws, generator)] if shuffled else features for _ in range(splits))
+    between = np.array([groups.components(each, generator)[0] for each in dealt])
     if not moved > 0:
-        raise ValueError("features: they don't move with the belief at all; there is nothing to take a share of")
+        moved = np.nan
     within = np.sum(weights[:, None] * (features - group_means(features, groups.laws, weights)) ** 2) / weights.sum()
     return Separation(
         share=float(between.mean() / moved),
@@ -141,9 +141,9 @@ def _means(
     return sums / np.bincount(groups, weights)[:, None]
 
 
-def _shuffle_within(groups: Int[np.ndarray, " n"], generator: np.random.Generator) -> Int[np.ndarray, " n"]:
-    """An order that moves rows within their group only."""
-    source = np.lexsort((generator.random(len(groups)), groups))
-    order = np.empty(len(groups), dtype=np.int64)
-    order[np.argsort(groups, kind="stable")] = source
-    return order
+def _drawn_within(groups: Int[np.ndarray, " n"], generator: np.random.Generator) -> Int[np.ndarray, " n"]:
+    """For each row a row of its own group, drawn with replacement: draws without it would repel each other."""
+    ordered = np.argsort(groups, kind="stable")
+    counts = np.bincount(groups)
+    first = np.cumsum(counts) - counts
+    return ordered[first[groups] + (generator.random(len(groups)) * counts[groups]).astype(np.int64)]

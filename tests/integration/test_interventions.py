@@ -7,6 +7,7 @@ from comparisons.interventions.__main__ import main
 from comparisons.interventions.bench import RANDOM, SMOKE
 
 
+@pytest.mark.slow
 def test_smoke_run_is_resumed_and_drawn_again(tmp_path, capsys):
     assert main(["--smoke", "--out", str(tmp_path)]) == 0
     folder = tmp_path / "smoke"

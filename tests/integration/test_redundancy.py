@@ -8,6 +8,7 @@ import pytest
 from comparisons.redundancy import main
 
 
+@pytest.mark.slow
 def test_smoke_measures_once_and_draws_again(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     arguments = ["--smoke", "--out", str(tmp_path), "--processes", "rrxor", "--models", "gru", "temporal_pc"]
     assert main(arguments) == 0

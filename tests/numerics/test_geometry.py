@@ -212,6 +212,8 @@ def test_separation_is_not_fooled_by_noise_or_shuffles(rows) -> None:
     found = [separation(noisy, rows, seed=seed).share for seed in range(5)]
     assert abs(np.mean(found)) < 0.1
     assert abs(separation(rows.filtered, rows, shuffled=True).share) < 0.05
+    chance = [separation(noisy[:, 2:], rows, splits=100, seed=seed, shuffled=True).explained for seed in range(5)]
+    assert abs(np.mean(chance)) < 3 * np.std(chance) / 5**0.5 + 1e-3  # draws without replacement would be below 0
     planted = np.concatenate([rows.filtered.numpy(), 0.3 * rng(2).normal(size=(len(laws), 20))], axis=1)
     assert separation(planted, rows).share == pytest.approx(separation(rows.filtered, rows).share, abs=0.1)
 
