@@ -141,7 +141,7 @@ def follow(
         write_batch_first([part.beliefs[1:] for part in found], filtered[own])
         write_predicted(found, filtered[own], predicted[own])
         if laws is not None:
-            write_laws(factors, found, filtered[own], laws[own])
+            write_batch_first([_laws_after(*pair) for pair in zip(factors, found, strict=True)], laws[own])
         probabilities[:, own] = whole_probabilities(found)
     return Followed(predicted, filtered, probabilities)
 
@@ -181,20 +181,6 @@ def write_predicted(
         predicted[:, 1:] = filtered[:, :-1]
 
 
-def write_laws(
-    factors: Sequence[Process],
-    found: Sequence[Forward],
-    filtered: Float[Tensor, "B L S"],
-    laws: Float[Tensor, "B L V"],
-) -> None:
-    """Laws of the token after every token; a product's from those of its factors."""
-    if len(factors) == 1:
-        emission = factors[0].emission_matrix.to(laws.dtype)
-        torch.mm(filtered.flatten(0, 1), emission, out=laws.view(-1, laws.shape[-1]))
-    else:
-        write_batch_first([_laws_after(*pair) for pair in zip(factors, found, strict=True)], laws)
-
-
 def _laws_after(process: Process, found: Forward) -> Float[Tensor, "L V B"]:
     beliefs = found.beliefs[1:]
     return torch.matmul(process.emission_matrix.T.to(beliefs.dtype), beliefs)
@@ -213,7 +199,7 @@ def write_batch_first(parts: Sequence[Float[Tensor, "L S B"]], answer: Float[Ten
         answer.view(len(answer), -1).copy_(parts[0].flatten(0, 1).T)  # a plain transpose of long rows
 
 
-def log_in_double(probabilities: Float[Tensor, "L B"]) -> Float[Tensor, "L B"]:
+def log_in_double(probabilities: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Logarithms, to be added up in float64: over long sequences, float32 would lose count."""
     return probabilities.log().double()
 

@@ -73,7 +73,7 @@ def observe(
         predicted=followed.predicted,
         filtered=followed.filtered,
         next_token_laws=laws,
-        log_word_probabilities=log_in_double(followed.probabilities).cumsum(0).T.contiguous(),
+        log_word_probabilities=log_in_double(followed.probabilities.T.contiguous()).cumsum(1),
     )
 
 
