@@ -149,7 +149,7 @@ def test_a_recorded_site_is_probed_like_one_in_memory(tmp_path) -> None:
 
 
 def require_sense(model: nn.Module, site: str, process, length: int) -> None:
-    """An untrained model knows the last token: its held-out score of that is nearly 1, of the belief less."""
+    """The site of an untrained model knows the last token: its held-out score of that is nearly 1, of the belief less."""
     rows = words(process, length)
     features = walk(model, rows, site).features(site)
     quick = Protocol(fold_seeds=(0,), alphas=(1e-8, 1e-6, 1e-4, 1e-2))
@@ -194,4 +194,4 @@ def test_transformer_lens() -> None:
         torch.testing.assert_close(seen.logits[row], logits[0, -1], rtol=0, atol=1e-5)
         for site in sites:
             torch.testing.assert_close(seen.sites[site][row], cache[site][0, -1], rtol=0, atol=1e-5)
-    require_sense(model, "blocks.1.hook_resid_post", mess3(), 6)
+    require_sense(model, "hook_embed", mess3(), 6)
