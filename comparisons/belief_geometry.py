@@ -9,6 +9,7 @@ model's own predictions without knowing the process.
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -92,13 +93,18 @@ def headline(found: Sequence[SiteState]) -> SiteState:
     return values[0] if values else streams[-1]
 
 
-def patient(model: Trained) -> tuple[torch.nn.Module, tuple[int, ...]]:
-    """For a network that infers: the solver whose iterations are looked at, with time to converge; and which of them."""
+@contextmanager
+def patient(model: Trained) -> Iterator[tuple[int, ...]]:
+    """While this lasts, a network that infers does so by the solver whose iterations are looked at; says which of them."""
     if not isinstance(model.predictor, TemporalPC):
-        return model.predictor, ()
-    solver = model.comparison.evaluation.iteration_solver
-    model.predictor.inference = replace(model.predictor.inference, solver=solver, max_steps=1000)
-    return model.predictor, ITERATIONS
+        yield ()
+        return
+    before, solver = model.predictor.inference, model.comparison.evaluation.iteration_solver
+    model.predictor.inference = replace(before, solver=solver, max_steps=max(ITERATIONS))
+    try:
+        yield ITERATIONS
+    finally:
+        model.predictor.inference = before
 
 
 def scores(model: Trained, rows: Words) -> pd.DataFrame:
@@ -106,13 +112,17 @@ def scores(model: Trained, rows: Words) -> pd.DataFrame:
 
     Predictions are judged by the belief before the token, everything else by the one after it.
     """
-    predictor, iterations = patient(model)
-    rest = belief_beyond_next_token_law(rows)
+    predictor, rest = model.predictor, belief_beyond_next_token_law(rows)
     targets = {"belief": rows.filtered} | ({"beyond the law": rest} if np.abs(rest).max() > 1e-9 else {})
-    tables = [where(predictor, rows, patterns(predictor), targets, iterations, ONE_DEAL)]
-    if iterations:
-        expected = {"belief": rows.predicted}
-        tables.append(where(predictor, rows, "layers.[1-9].prediction", expected, iterations, ONE_DEAL))
+    tables = [where(predictor, rows, patterns(predictor), targets, (), ONE_DEAL)]
+    with patient(model) as iterations:
+        if iterations:
+            on_the_way = [where(predictor, rows, patterns(predictor), targets, iterations, ONE_DEAL)]
+            expected = {"belief": rows.predicted}
+            on_the_way.append(where(predictor, rows, "layers.[1-9].prediction", expected, iterations, ONE_DEAL))
+            tables += [table[table["iteration"] != "equilibrium"] for table in on_the_way]
+    if isinstance(predictor, TemporalPC):
+        tables.append(where(predictor, rows, "layers.[1-9].prediction", {"belief": rows.predicted}, (), ONE_DEAL))
     return at_a_glance(pd.concat(tables))
 
 

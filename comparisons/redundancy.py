@@ -45,8 +45,12 @@ def patterns(predictor: torch.nn.Module) -> list[str]:
 
 def states(model: Trained, rows: Words) -> list[SiteState]:
     """What every site holds, at every iteration where there are any, and last the logits."""
-    predictor, iterations = patient(model)
-    found = site_states(predictor, rows, patterns(predictor), iterations)
+    predictor = model.predictor
+    found = site_states(predictor, rows, patterns(predictor))
+    with patient(model) as iterations:
+        if iterations:
+            on_the_way = site_states(predictor, rows, patterns(predictor), iterations)
+            found += [state for state in on_the_way if state.iteration != "equilibrium"]
     logits = walk(predictor, rows, patterns(predictor)[:1]).logits
     return [*found, SiteState("logits", "logits", "equilibrium", logits.log_softmax(-1))]
 
