@@ -111,7 +111,7 @@ def draw(table: pd.DataFrame, path: Path) -> None:
             axes.axhline(rows["exact"].iloc[0], color="black", lw=1, ls="--", label="exact belief")
             axes.axhline(0, color="black", lw=1, ls=":", label="merged (equal laws, equal states)")
             axes.set_ylabel(f"{process}: share of movement\nbeyond the next-token law")
-            axes.set_ylim(-0.08, 1.02)
+            axes.set_ylim(-0.08, 1.16)
             axes.spines[["top", "right"]].set_visible(False)
         by_site(left, rows[rows["iteration"] == "equilibrium"])
         by_iteration(right, rows)

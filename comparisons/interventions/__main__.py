@@ -18,7 +18,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from comparisons.interventions.bench import SMOKE, Plan, measure
+from comparisons.interventions.bench import LEFT_OUT, SMOKE, Plan, measure
 from comparisons.interventions.drawing import figure, table
 from comparisons.kept import load_table, markdown, save_table, whole
 
@@ -29,6 +29,8 @@ def report(folder: Path) -> None:
     lines = table(rows, losses)
     save_table(lines.to_dict("records"), folder / "interventions.csv")
     text = markdown(lines)
+    if left_out := load_table(folder / LEFT_OUT):
+        text += "\nLeft out:\n\n" + markdown(pd.DataFrame(left_out))
     with whole(folder / "interventions.md") as temporary:
         temporary.write_text(text)
     figure(rows, folder / "interventions.png")

@@ -23,6 +23,7 @@ from pcnet.probing import (
     HiddenUnits,
     LeastEdit,
     Moment,
+    NotSettledError,
     Pairs,
     PatternEdit,
     Place,
@@ -43,6 +44,7 @@ from pcnet.processes import HiddenMarkovModel, Words, words
 
 ALL, EQUAL = "all", "equal next-token law"
 LEAST, RANDOM, SHUFFLED, NEXT = "belief", "random subspace", "shuffled belief", "next-token law"
+LEFT_OUT = "left_out.csv"
 WHOLE = "everything the place holds"
 """The place of the other history's own state: the most that moving this place can do."""
 
@@ -244,9 +246,12 @@ def ablate_place(process: HiddenMarkovModel, place: Place, population: Words, pl
 
 
 def measure(plan: Plan, runs: Path, folder: Path, seed: int) -> None:
-    """Every place of every model that isn't in the tables yet; they are written after each."""
-    rows, losses = (load_table(folder / name) for name in ("moves.csv", "ablations.csv"))
-    done = {(row["process"], row["model"], row["place"]) for row in losses}
+    """Every place of every model that isn't in the tables yet; they are written after each.
+
+    A place where an edited state has no equilibrium to relax to is left out by name, and the others go on.
+    """
+    rows, losses, left_out = (load_table(folder / name) for name in ("moves.csv", "ablations.csv", LEFT_OUT))
+    done = {(row["process"], row["model"], row["place"]) for row in (*losses, *left_out)}
     with progress("{task.completed}/{task.total}") as bar:
         for config in plan.processes:
             task = bar.add_task(config, total=len(plan.models))
@@ -258,8 +263,15 @@ def measure(plan: Plan, runs: Path, folder: Path, seed: int) -> None:
                     what = {"process": config, "model": model, "place": name}
                     if tuple(what.values()) in done:
                         continue
-                    rows += [what | row for row in measure_place(process, place, population, plan, seed)]
-                    losses += [what | row for row in ablate_place(process, place, population, plan, seed)]
+                    try:
+                        moved = measure_place(process, place, population, plan, seed)
+                        ablated = ablate_place(process, place, population, plan, seed)
+                    except NotSettledError as error:
+                        left_out.append(what | {"reason": str(error)})
+                        save_table(left_out, folder / LEFT_OUT)
+                        continue
+                    rows += [what | row for row in moved]
+                    losses += [what | row for row in ablated]
                     save_table(rows, folder / "moves.csv")
                     save_table(losses, folder / "ablations.csv")
                 bar.advance(task)

@@ -17,6 +17,10 @@ from pcnet.predictor import Predictor
 from pcnet.typing import State
 
 
+class NotSettledError(ValueError):
+    """Raised where values don't reach equilibrium around what is held, so there is no state to go on from."""
+
+
 @dataclass(frozen=True)
 class Moment:
     """A model right after a token.
@@ -228,7 +232,9 @@ class ClampedLevel(Place):
             solution = self.relaxation.run(problem, start)
         if not bool((solution.status == Status.CONVERGED).all()):
             missed = int((solution.status != Status.CONVERGED).sum())
-            raise ValueError(f"relaxation: {missed} of {len(values)} rows did not reach equilibrium; raise max_steps")
+            raise NotSettledError(
+                f"relaxation: {missed} of {len(values)} rows did not reach equilibrium; raise max_steps"
+            )
         memory = solution.values
         return replace(moment, memory=memory, logits=self.model.forecast(memory), values=values)
 
