@@ -36,7 +36,11 @@ def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pcnet.report.write", lambda folder: folder / "report.html")
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=[pytest.mark.slow] if path.stem == "local_rules" else []) for path in CONFIGS],
+    ids=lambda path: path.stem,
+)
 def test_every_configuration_runs_and_leaves_all_that_is_promised(
     path: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:

@@ -36,6 +36,7 @@ def write_mnist(root: Path, train: np.ndarray, test: np.ndarray) -> None:
         (folder / f"{name}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(header + labels.tobytes()))
 
 
+@pytest.mark.slow
 def test_smoke_learns_once_and_draws_again(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     arguments = ["--smoke", "--out", str(tmp_path), "--root", str(tmp_path / "none")]
     assert main(arguments) == 0
