@@ -79,8 +79,11 @@ def figure(rows: pd.DataFrame, path: Path) -> None:
         part = shown[(shown.process == process) & (shown.pairs == pairs)]
         for axes, model in zip(axes_row, models, strict=False):
             own = part[part.model == model]
-            draw_doses(axes, own)
-            place = own.place.iloc[0] if len(own) else ""
+            if len(own):
+                draw_doses(axes, own)
+            else:
+                axes.set_axis_off()
+            place = own.place.iloc[0] if len(own) else "left out"
             axes.set_title(f"{process}: {model}\n{place}", fontsize=11)
         axes_row[0].set_ylabel(f"pairs: {pairs}\nshare of the exact change", fontsize=11)
         draw_horizons(axes_row[-1], part, models)
@@ -99,7 +102,7 @@ def figure(rows: pd.DataFrame, path: Path) -> None:
 def draw_doses(axes: Axes, part: pd.DataFrame) -> None:
     """How much of the exact change of the farthest joint law the model makes, for every dose; bands span random seeds."""
     farthest = part[part.horizon == part.horizon.max()]
-    top = part.dose.max() if len(part) else 1.0
+    top = part.dose.max()
     axes.plot([0, top], [0, top], color="black", lw=1, ls="--", label="exact")
     for edit, colour in COLOURS.items():
         chosen = farthest[farthest.edit == edit]
