@@ -235,3 +235,10 @@ def test_rows_that_do_not_match_are_refused_by_name():
         rows.probe(np.eye(30), np.eye(30), groups=Groups("mine", np.arange(3)))
     with pytest.raises(ValueError, match="dtype float64"):
         Groups("mine", np.zeros(3))
+
+
+def test_more_features_than_memory_are_refused_before_anything_is_allocated():
+    rows = words(rrxor(), 3)
+    wide = np.broadcast_to(np.zeros((1, 1), dtype=np.float32), (len(rows.lengths), 1_000_000))  # four bytes
+    with pytest.raises(ValueError, match=r"features: 1,000,000 of them need about .* GiB of second moments"):
+        probe(wide, rows.filtered, rows.lengths, rows.probabilities)
