@@ -269,7 +269,9 @@ def named(rows: pd.DataFrame) -> list[str]:
 
 
 def spread(values: pd.Series) -> str:
-    """Median, with the range where there are several."""
+    """Median, with the range where there are several; a dash where there is none."""
+    if values.isna().all():
+        return "-"
     text = f"{values.median():.3f}"
     return text if len(values) < 2 else f"{text} ({values.min():.3f} to {values.max():.3f})"
 

@@ -90,7 +90,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
         if not len(kept):
             continue
         line = {"process": process, "model": model, "site": site, "seeds": len(kept), "share": spread(kept["share"])}
-        line |= {"of the exact": f"{kept['share'].median() / rows['exact'].iloc[0]:.2f}"}
+        line |= {"of the exact": spread(kept["share"] / rows["exact"].iloc[0])}
         line |= {"untrained share": spread(copies["share"]), "shuffled": spread(kept["shuffled"])}
         line |= {"variance within law explained": spread(kept["explained"]), "untrained ": spread(copies["explained"])}
         lines.append(
