@@ -1,11 +1,17 @@
 """Laws of the next few tokens: what a process says that follows a belief, and what a model says that follows a state."""
 
+from collections.abc import Callable
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from pcnet.probing.places import Moment, Place
 from pcnet.processes import HiddenMarkovModel
+from pcnet.typing import State
+
+Step = Callable[[State, Int[Tensor, " B"]], tuple[Float[Tensor, "B V"], State]]
+"""Takes a memory and a token on; gives logits and the memory after it."""
 
 MAX_FUTURES = 2**16
 """Continuations of one history beyond which an enumeration is refused."""
@@ -52,14 +58,30 @@ def model_futures(place: Place, moment: Moment, horizon: int) -> Float[Tensor, "
     Raises:
         ValueError: if ``horizon`` is not positive or has too many continuations.
     """
-    vocab_size = moment.logits.shape[-1]
-    check_horizon(horizon, vocab_size)
-    batch = len(moment.logits)
-    logs = moment.logits.double().log_softmax(-1)
+    check_horizon(horizon, moment.logits.shape[-1])
+
+    def step(memory: State, tokens: Int[Tensor, " B"]) -> tuple[Float[Tensor, "B V"], State]:
+        after = place.advance(memory, tokens)
+        return after.logits, after.memory
+
+    return continued(step, moment.memory, moment.logits, horizon)
+
+
+def continued(step: Step, memory: State, logits: Float[Tensor, "B V"], horizon: int) -> Float[Tensor, "B futures"]:
+    """Law of the next `horizon` tokens, all continuations in lexicographic order: the product of next-token laws.
+
+    Args:
+        step: gives logits and memory after one more token.
+        memory: of the model before any of them.
+        logits: of the first one.
+        horizon: tokens ahead, at least 1.
+    """
+    batch, vocab_size = logits.shape
+    logs = logits.double().log_softmax(-1)
     for _ in range(horizon - 1):
-        tokens = torch.arange(vocab_size).repeat(len(moment.logits))
-        moment = place.advance(tuple(part.repeat_interleave(vocab_size, 0) for part in moment.memory), tokens)
-        logs = logs.flatten().unsqueeze(1) + moment.logits.double().log_softmax(-1)
+        tokens = torch.arange(vocab_size).repeat(len(logits))
+        logits, memory = step(tuple(part.repeat_interleave(vocab_size, 0) for part in memory), tokens)
+        logs = logs.flatten().unsqueeze(1) + logits.double().log_softmax(-1)
     return logs.exp().reshape(batch, -1)
 
 

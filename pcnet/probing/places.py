@@ -82,11 +82,8 @@ class Place(abc.ABC):
             raise ValueError("tokens: the words are empty; a state is read after at least one token")
 
 
-class HiddenUnits(Place):
-    """Everything that a recurrent network carries: the hidden units of all its layers (and an LSTM's cell states)."""
-
-    def __init__(self, model: Recurrent) -> None:
-        super().__init__(model)
+class Carried(Place, abc.ABC):
+    """All that a model carries from one token to the next, side by side."""
 
     def _read(self, tokens: Int[Tensor, "B L"]) -> Moment:
         return self._walk(tokens)
@@ -97,8 +94,21 @@ class HiddenUnits(Place):
 
     def put(self, moment: Moment, values: Float[Tensor, "B D"]) -> Moment:
         memory = values.split(self.model.width, -1)
-        logits = self.model.readout(memory[-self.model.parts])
-        return replace(moment, memory=memory, logits=logits, values=values)
+        return replace(moment, memory=memory, logits=self._logits(memory), values=values)
+
+    @abc.abstractmethod
+    def _logits(self, memory: State) -> Float[Tensor, "B V"]:
+        """What the model says of the next token."""
+
+
+class HiddenUnits(Carried):
+    """Everything that a recurrent network carries: the hidden units of all its layers (and an LSTM's cell states)."""
+
+    def __init__(self, model: Recurrent) -> None:
+        super().__init__(model)
+
+    def _logits(self, memory: State) -> Float[Tensor, "B V"]:
+        return self.model.readout(memory[-self.model.parts])
 
 
 class ResidualStream(Place):
@@ -187,22 +197,14 @@ class ResidualHistory(Place):
         return x, tuple(caches)
 
 
-class AllValues(Place):
+class AllValues(Carried):
     """The values of all levels of a temporal predictive-coding network at the equilibrium of the last token."""
 
     def __init__(self, model: TemporalPC) -> None:
         super().__init__(model)
 
-    def _read(self, tokens: Int[Tensor, "B L"]) -> Moment:
-        return self._walk(tokens)
-
-    def advance(self, memory: State, tokens: Int[Tensor, " B"]) -> Moment:
-        logits, after = self.model.step(memory, tokens)
-        return Moment(memory, tokens, after, logits, torch.cat(after, -1))
-
-    def put(self, moment: Moment, values: Float[Tensor, "B D"]) -> Moment:
-        memory = values.split(self.model.width, -1)
-        return replace(moment, memory=memory, logits=self.model.forecast(memory), values=values)
+    def _logits(self, memory: State) -> Float[Tensor, "B V"]:
+        return self.model.forecast(memory)
 
 
 class ClampedLevel(Place):

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
 
 from pcnet.probing.controls import AdditiveHistory, ModelSoftmax
@@ -15,7 +14,7 @@ from pcnet.probing.moments import Design, measure
 from pcnet.probing.protocol import population_r2
 from pcnet.probing.ridge import ridge_path
 from pcnet.probing.subject import Subject
-from pcnet.probing.targets import TOLERANCE, equal_rows, group_means
+from pcnet.probing.targets import TOLERANCE, constrained_belief, equal_rows, group_means
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +105,7 @@ def default_rivals(subject: Subject) -> tuple[Rival, ...]:
     rivals += [
         Rival.of_cells("shuffled", np.zeros_like(laws), subject),
         Rival.of_features("additive_history", AdditiveHistory().features(subject), subject),
-        Rival.of_features("constrained", constrained(subject), subject),
+        Rival.of_features("constrained", constrained_belief(subject.process, subject.words), subject),
     ]
     return tuple(rivals)
 
@@ -114,20 +113,6 @@ def default_rivals(subject: Subject) -> tuple[Rival, ...]:
 def softmax_rival(subject: Subject) -> Rival:
     """The model's own next-token law; ValueError if the subject has no logits."""
     return Rival.of_features("softmax", ModelSoftmax().features(subject), subject)
-
-
-def constrained(subject: Subject) -> Float[np.ndarray, "N S"]:
-    """``pcnet.processes.constrained_beliefs`` for rows in any order: the sum of what each token says by itself."""
-    process, history = subject.process, tokens_by_lag(subject.words)
-    start = process.initial_distribution
-    heard = start @ process.transition_matrices
-    shift = torch.nan_to_num(heard / heard.sum(-1, keepdim=True)) - start
-    shift = torch.cat([shift, torch.zeros_like(shift[:1])])  # the last row, -1, stands before the start
-    belief = start.repeat(len(history), 1)
-    for lag in range(history.shape[1]):
-        belief = belief + shift[history[:, lag]]
-        shift = shift @ process.state_transition_matrix
-    return belief.numpy()
 
 
 def known_to(rivals: Sequence[Rival], targets: Float[np.ndarray, "N T"]) -> Float[np.ndarray, "N C"]:

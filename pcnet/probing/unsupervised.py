@@ -10,10 +10,10 @@ from torch import Tensor
 
 from pcnet.predictor import Predictor
 from pcnet.probing.dataset import Array, ProbeData, equal_weights
+from pcnet.probing.futures import continued
 from pcnet.probing.moments import Design
 from pcnet.probing.protocol import DEFAULT_PROTOCOL, Protocol, held_out_fits
 from pcnet.processes import Words
-from pcnet.typing import State
 
 
 @torch.no_grad()
@@ -40,19 +40,8 @@ def own_futures(model: Predictor, rows: Words, tokens: int, chunk: int = 1024) -
             memory, logits = model.start(len(part)), None
             for token in rows.tokens[part, :length].unbind(1):
                 logits, memory = model.step(memory, token)
-            laws[part] = _continued(model, memory, logits, tokens)
+            laws[part] = continued(model.step, memory, logits, tokens)
     return laws
-
-
-def _continued(model: Predictor, memory: State, logits: Tensor, tokens: int) -> Float[Tensor, "B F"]:
-    law = logits.double().softmax(-1)
-    if tokens == 1:
-        return law
-    parts = []
-    for token in range(model.vocab_size):
-        after, deeper = model.step(memory, torch.full((len(law),), token))
-        parts.append(law[:, token : token + 1] * _continued(model, deeper, after, tokens - 1))
-    return torch.cat(parts, dim=1)
 
 
 def observed_futures(tokens: Float[Array, "B L"], positions: int, ahead: int, vocab_size: int) -> Float[Array, "N F"]:

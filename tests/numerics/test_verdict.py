@@ -23,8 +23,9 @@ from pcnet.probing import (
     verdict,
 )
 from pcnet.probing.examination import principal
-from pcnet.probing.rivals import constrained, default_rivals
+from pcnet.probing.rivals import default_rivals
 from pcnet.probing.significance import Ruler, rejected, strata_orders
+from pcnet.probing.targets import constrained_belief
 from pcnet.processes import constrained_beliefs, filter_beliefs, mess3, random_hmm, rrxor, words, zrr
 
 WIDTH = 12
@@ -150,7 +151,7 @@ def test_rivals_leave_what_their_name_says():
 def test_constrained_beliefs_of_rows_in_any_order(process):
     whole = subject(process, 5)
     expected = constrained_beliefs(process, whole.words)
-    np.testing.assert_allclose(constrained(whole), expected, atol=1e-12)
+    np.testing.assert_allclose(constrained_belief(whole.process, whole.words), expected, atol=1e-12)
 
 
 def test_other_beliefs_are_those_of_the_filter():
