@@ -107,6 +107,7 @@ class Comparison:
         device: where models are trained, e.g. cpu or cuda.
         workers: jobs done side by side, one thread each; null is one per core, 0 does them in the calling process.
         checkpoint_every: optimiser steps between checkpoints.
+        snapshots: optimiser steps after which the weights are kept as well, to see how something was learned; 0 is the start.
         log_every: optimiser steps per point of the learning curve.
     """
 
@@ -121,6 +122,7 @@ class Comparison:
     device: str = "cpu"
     workers: int | None = None
     checkpoint_every: int = 100
+    snapshots: list[int] = field(default_factory=list)
     log_every: int = 20
 
     def __post_init__(self) -> None:
@@ -147,6 +149,8 @@ class Comparison:
         for name, size in sizes.items():
             if size < 1:
                 raise ConfigError(f"{name} must be at least 1, got {size}")
+        if any(step < 0 for step in self.snapshots):
+            raise ConfigError(f"snapshots must be at least 0, got {min(self.snapshots)}")
         for name, some in (("seeds", self.seeds), ("models", self.models)):
             if not some:
                 raise ConfigError(f"{name} must name at least one")

@@ -95,14 +95,16 @@ class Train(ModelJob):
         from pcnet.training.fit import fit
 
         comparison, predictor = self.fresh()
+        folder = RunFolder(self.folder)
         points = fit(
             predictor,
             comparison.process,
             comparison.training[self.model],
             context=comparison.context,
             seed=self.seed,
-            checkpoint=RunFolder(self.folder).checkpoint(self.model, self.seed),
+            checkpoint=folder.checkpoint(self.model, self.seed),
             checkpoint_every=comparison.checkpoint_every,
+            snapshots={step: folder.snapshot(self.model, self.seed, step) for step in comparison.snapshots},
             log_every=comparison.log_every,
             device=comparison.device,
             report=report,

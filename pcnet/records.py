@@ -15,7 +15,7 @@ import pandas as pd
 import yaml
 from filelock import FileLock, Timeout
 
-from pcnet.config import ConfigError, Settings, differences
+from pcnet.config import ConfigError, Settings, differences, read, resolve
 from pcnet.tables import COLUMNS, replace_file
 
 Tables = dict[str, pd.DataFrame]
@@ -38,6 +38,9 @@ class RunFolder:
     def checkpoint(self, model: str, seed: int) -> Path:
         return self.path / "checkpoints" / model / f"seed{seed}" / "last.ckpt"
 
+    def snapshot(self, model: str, seed: int, step: int) -> Path:
+        return self.checkpoint(model, seed).with_name(f"step{step}.ckpt")
+
     def open(self, settings: Settings) -> None:
         """Make the folder for these settings, or check that it was made for them.
 
@@ -45,7 +48,7 @@ class RunFolder:
             ConfigError: it was made by another configuration, or is somebody else's folder.
         """
         if self.config.is_file():
-            odd = differences(yaml.safe_load(self.config.read_text()), settings)
+            odd = differences(resolve(read(self.config)), settings)  # settings that came since had their defaults
             if odd:
                 raise ConfigError(f"{self.path} was made with another {odd[0]}; name another folder with --out")
             return

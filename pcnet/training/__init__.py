@@ -1,6 +1,6 @@
 """Lightning tasks and what watches them."""
 
-from pcnet.training.callbacks import Checkpoints, CurvePoint, InferenceDiagnostics, LearningCurve, Progress
+from pcnet.training.callbacks import Checkpoints, CurvePoint, InferenceDiagnostics, LearningCurve, Progress, Snapshots
 from pcnet.training.checkpoint import SafeCheckpoints
 from pcnet.training.graph_task import GraphTask
 from pcnet.training.next_token import NextToken
@@ -15,6 +15,7 @@ __all__ = [
     "NextToken",
     "Progress",
     "SafeCheckpoints",
+    "Snapshots",
     "Supervised",
     "Unsupervised",
 ]

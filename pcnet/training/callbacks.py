@@ -1,6 +1,6 @@
 """What watches training: the learning curve, progress, checkpoints, and how inference fared."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +12,7 @@ from torch import Tensor
 from pcnet.capture import hooked
 from pcnet.inference import Status
 from pcnet.networks import PCNetwork
+from pcnet.training.checkpoint import SafeCheckpoints
 
 
 class CurvePoint(NamedTuple):
@@ -116,6 +117,34 @@ class Checkpoints(Callback):
         # A batch may take several steps, and step over a multiple.
         if trainer.global_step // self.every > self._before // self.every or is_last_batch(trainer):
             trainer.save_checkpoint(self.path)
+
+
+class Snapshots(Callback):
+    """Keeps the weights as they were after some optimiser steps, for looking at how something was learned.
+
+    Args:
+        paths: where, by the step; 0 is before the first. One that a batch steps over is taken right after that batch.
+    """
+
+    def __init__(self, paths: Mapping[int, Path]) -> None:
+        self.paths = paths
+        self._before = -1
+
+    def on_train_start(self, trainer: Trainer, task: LightningModule) -> None:
+        self._before = trainer.global_step - (trainer.global_step == 0)
+        self._keep(trainer, task)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, task: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._keep(trainer, task)
+
+    def _keep(self, trainer: Trainer, task: LightningModule) -> None:
+        now = trainer.global_step
+        for step, path in self.paths.items():
+            if self._before < step <= now:
+                SafeCheckpoints().save_checkpoint({"state_dict": task.state_dict()}, path)
+        self._before = now
 
 
 class InferenceDiagnostics(Callback):

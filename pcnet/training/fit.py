@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -13,7 +13,7 @@ from pcnet.config import Training
 from pcnet.data import SequenceData
 from pcnet.predictor import Predictor
 from pcnet.processes import HiddenMarkovModel
-from pcnet.training.callbacks import Checkpoints, CurvePoint, InferenceDiagnostics, LearningCurve, Progress
+from pcnet.training.callbacks import Checkpoints, CurvePoint, InferenceDiagnostics, LearningCurve, Progress, Snapshots
 from pcnet.training.checkpoint import SafeCheckpoints
 from pcnet.training.next_token import NextToken
 
@@ -27,6 +27,7 @@ def fit(
     seed: int,
     checkpoint: Path,
     checkpoint_every: int,
+    snapshots: Mapping[int, Path],
     log_every: int,
     device: str,
     report: Callable[[int, int, float | None], None],
@@ -41,6 +42,7 @@ def fit(
         seed: of the stream of sequences.
         checkpoint: where to keep what is needed to go on.
         checkpoint_every: steps between checkpoints.
+        snapshots: where to keep the weights as they were after so many steps.
         log_every: steps per point of the learning curve.
         device: cpu or cuda.
         report: told the progress.
@@ -54,7 +56,7 @@ def fit(
         devices=1,
         max_steps=training.steps,
         gradient_clip_val=training.clip,
-        callbacks=[*watchers, Checkpoints(checkpoint, checkpoint_every)],
+        callbacks=[*watchers, Snapshots(snapshots), Checkpoints(checkpoint, checkpoint_every)],
         logger=_loggers(checkpoint.parent),
         plugins=[SafeCheckpoints()],
         log_every_n_steps=1,
