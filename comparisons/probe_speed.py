@@ -24,12 +24,16 @@ from pcnet.probing import (
     Control,
     LastToken,
     LastTokensTable,
+    MarkovApproximation,
     ModelSoftmax,
     NextTokenLaw,
     RandomSubspace,
     Rows,
     ShuffledBeliefs,
+    ShuffledEverywhere,
+    ShuffledKeepingLastToken,
     Subject,
+    scores_of_shuffles,
 )
 from pcnet.probing.protocol import DEFAULT_PROTOCOL, Protocol
 from pcnet.processes import mess3, sample, words
@@ -42,14 +46,15 @@ CONTROLS: tuple[Control, ...] = (
     ModelSoftmax(),
     RandomSubspace(),
     *(LastTokensTable(k) for k in (1, 2, 3, 4)),
-    ShuffledBeliefs(),
+    *(MarkovApproximation(k) for k in (1, 2, 3)),
 )
+SHUFFLES = (ShuffledBeliefs(), ShuffledEverywhere(), ShuffledKeepingLastToken())
 ONE_DEAL = Protocol(fold_seeds=(0,))
 
 
-def reservoir(width: int, tokens: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+def reservoir(width: int, tokens: np.ndarray, lengths: np.ndarray, seed: int = 0) -> np.ndarray:
     """Hidden units of an untrained tanh network after each word."""
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(seed)
     inward = random.standard_normal((3, width)).astype(np.float32)
     recurrent = (random.standard_normal((width, width)) * 0.9 / np.sqrt(width)).astype(np.float32)
     hidden, kept = np.zeros((len(tokens), width), np.float32), np.zeros((len(tokens), width), np.float32)
@@ -82,6 +87,12 @@ def parts(subject: Subject) -> Iterator[dict]:
             control.name,
             lambda control=control: (control.score(subject, DEFAULT_PROTOCOL, (True,)), control.population_r2(subject)),
         )
+    for seed in (1, 2):  # untrained copies of this untrained network are networks of matched width as well
+        tokens, lengths = subject.words.tokens.numpy(), subject.words.lengths.numpy()
+        copy = reservoir(subject.features.shape[1], tokens, lengths, seed)
+        yield timed(f"untrained copy {seed}", lambda copy=copy: subject.probe(copy, DEFAULT_PROTOCOL, (True,)))
+    name = f"{len(SHUFFLES)} shuffles, {sum(each.num_permutations for each in SHUFFLES)} orders"
+    yield timed(name, lambda: scores_of_shuffles(SHUFFLES, subject, DEFAULT_PROTOCOL, (True,)))
 
 
 def streamed_peak(sequences: int, width: int, length: int = 10) -> dict:

@@ -574,14 +574,14 @@ MUTANTS = [
     ),
     Mutant(
         "slopes not scaled back",
-        "probing/ridge.py",
-        "coef = inverse[:, None] * (vectors @ shrunk)",
-        "coef = vectors @ shrunk",
+        "probing/principal.py",
+        "directions=inverse[:, None] * vectors,",
+        "directions=vectors,",
         "numerics/test_probe_ridge.py",
     ),
     Mutant(
         "features not centred",
-        "probing/ridge.py",
+        "probing/principal.py",
         "gram = rows.xx / rows.weight - np.outer(mean_x, mean_x)",
         "gram = rows.xx / rows.weight",
         "numerics/test_probe_ridge.py",

@@ -52,7 +52,13 @@ from pcnet.probing.probes import CutProbe, LinearProbe
 from pcnet.probing.protocol import Protocol, decode, population_r2, probe
 from pcnet.probing.rows import Rows
 from pcnet.probing.separation import Separation, separation
-from pcnet.probing.shuffles import Shuffled, ShuffledBeliefs, ShuffledEverywhere, ShuffledKeepingLastToken
+from pcnet.probing.shuffles import (
+    Shuffled,
+    ShuffledBeliefs,
+    ShuffledEverywhere,
+    ShuffledKeepingLastToken,
+    scores_of_shuffles,
+)
 from pcnet.probing.significance import holm, rank_p_value
 from pcnet.probing.steering import steer_to_belief, steer_to_law
 from pcnet.probing.subject import Subject
@@ -199,6 +205,7 @@ __all__ = [
     "rank_p_value",
     "reliability",
     "reservoir",
+    "scores_of_shuffles",
     "seed_interval",
     "separation",
     "simplex_projection",

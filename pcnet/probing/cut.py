@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from pcnet.probing.moments import Moments, total
-from pcnet.probing.ridge import RidgePath
+from pcnet.probing.principal import LinearPath, PrincipalDirections
 
 
 def check_ranks(ranks: Sequence[int]) -> None:
@@ -16,8 +16,8 @@ def check_ranks(ranks: Sequence[int]) -> None:
         raise ValueError(f"ranks={ranks!r}: give ascending whole numbers, at least 1")
 
 
-def cut_path(train: Moments, ranks: Sequence[int], offset: bool) -> RidgePath:
-    """Coefficients for every number of directions, by one eigendecomposition of the standardised Gram matrix.
+def cut_path(train: Moments, ranks: Sequence[int], offset: bool) -> LinearPath:
+    """Least squares on every number of the largest principal directions of the standardised features.
 
     Directions whose eigenvalue is zero up to rounding don't exist, nor do constant features.
 
@@ -29,22 +29,10 @@ def cut_path(train: Moments, ranks: Sequence[int], offset: bool) -> RidgePath:
     Raises:
         ValueError: if the training rows have no weight.
     """
-    if not train.weight > 0:
-        raise ValueError(f"the training rows have total weight {train.weight:g}; it must be positive")
-    rows = train if offset else train.about_origin()
-    mean_x, mean_y = rows.x / rows.weight * offset, rows.y / rows.weight * offset
-    gram, cross = rows.xx / rows.weight - np.outer(mean_x, mean_x), rows.xy / rows.weight - np.outer(mean_x, mean_y)
-    variance, size = np.diag(gram), np.diag(rows.xx) / rows.weight + (1e-7 * (rows.centre_x + mean_x)) ** 2
-    varies = variance > 1e-13 * size
-    inverse = np.where(varies, 1 / np.sqrt(np.where(varies, variance, 1.0)), 0.0)
-    values, vectors = (part[..., ::-1] for part in np.linalg.eigh(gram * np.outer(inverse, inverse)))
-    kept = values > 10 * len(values) * np.finfo(np.float64).eps * values[0]
-    scaled = np.where(kept, 1 / np.where(kept, values, 1.0), 0.0)[:, None] * (vectors.T @ (cross * inverse[:, None]))
-    steps = vectors.T[:, :, None] * scaled[:, None, :]
-    chosen = np.minimum(ranks, len(values)) - 1
-    coef = inverse[:, None] * steps.cumsum(axis=0)[chosen]
-    centre = (rows.centre_x + mean_x) * offset
-    return RidgePath(coef, (mean_y + rows.centre_y) * offset - np.einsum("d,adq->aq", centre, coef))
+    found = PrincipalDirections.of(train, offset)
+    values = found.eigenvalues
+    largest = np.arange(len(values))[::-1] < np.asarray(ranks)[:, None]
+    return LinearPath(found, np.where(largest & (values > 0), 1 / np.where(values > 0, values, 1.0), 0.0))
 
 
 def select_cut(

@@ -12,6 +12,7 @@ from pcnet.probing.answers import Comparison
 from pcnet.probing.banks import Bank, ScoredBank, as_features
 from pcnet.probing.dataset import as_numpy
 from pcnet.probing.gain import DECIDABLE_BELOW
+from pcnet.probing.principal import principal_coordinates
 from pcnet.probing.protocol import Protocol
 from pcnet.probing.rivals import Rival, default_rivals, known_to
 from pcnet.probing.significance import Ruler, rank_p_value, strata_orders
@@ -48,8 +49,14 @@ class Examination:
             subject: process, unique words and targets.
             banks: members have one row per word.
             protocol: folds and penalties.
+
+        Raises:
+            ValueError: if the targets don't vary.
         """
-        whole = replace(subject, targets=principal(as_numpy(subject.targets)), features=None, logits=None)
+        targets = principal_coordinates(as_numpy(subject.targets))
+        if not targets.any():
+            raise ValueError("targets: all rows are equal; there is nothing to encode")
+        whole = replace(subject, targets=targets, features=None, logits=None)
         rivals = default_rivals(whole)
         prepared = cls(whole, rivals, (), protocol)
         if not prepared.decidable:
@@ -120,17 +127,3 @@ class Examination:
         """A site against every control."""
         tested = (self.against_rival(rival, features, num_permutations, seed) for rival in rivals)
         return (*tested, *self.against_banks(features))
-
-
-def principal(targets: Float[np.ndarray, "N T"]) -> Float[np.ndarray, "N R"]:
-    """The targets about their mean in orthonormal coordinates in which they vary; no distance between rows changes.
-
-    Raises:
-        ValueError: if they don't vary.
-    """
-    centred = targets - targets.mean(axis=0)
-    _, sizes, directions = np.linalg.svd(centred, full_matrices=False)
-    varying = sizes > 1e-10 * max(np.abs(targets).max() * np.sqrt(len(targets)), np.finfo(float).tiny)
-    if not varying.any():
-        raise ValueError("targets: all rows are equal; there is nothing to encode")
-    return centred @ directions[varying].T

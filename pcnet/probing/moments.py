@@ -43,8 +43,11 @@ class Design:
 
     def block(self, rows: Int[np.ndarray, " n"]) -> tuple[Float[np.ndarray, "n D"], Float[np.ndarray, "n Q"]]:
         """The chosen rows in float64, the replicates' targets side by side."""
-        targets = np.take(self.targets, self.order[rows], axis=0)
-        return self.features[rows].astype(np.float64), targets.reshape(len(rows), -1)
+        return self.features[rows].astype(np.float64), self.targets_of(rows)
+
+    def targets_of(self, rows: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n Q"]:
+        """Of the chosen rows, the replicates side by side."""
+        return np.take(self.targets, self.order[rows], axis=0).reshape(len(rows), -1)
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from jaxtyping import Float, Int
 from pcnet.probing.dataset import Array, ProbeData, equal_weights, probability_weights
 from pcnet.probing.groups import Groups
 from pcnet.probing.moments import Design, chunks, measure
+from pcnet.probing.principal import principal_coordinates
 from pcnet.probing.ridge import ALPHAS, Ridge, check_alphas, crossfit, ridge_path
-from pcnet.probing.scoring import Yardstick, explained, squared_errors, total_variance
+from pcnet.probing.scoring import Mass, Yardstick, explained, squared_errors, total_variance
 
 DTYPES = {
     **{"offset": "bool", "position": "str", "weights": "str", "fold_seed": "int64", "r2": "float64", "rmse": "float64"},
@@ -183,7 +184,9 @@ def probe_replicates(
     """
     if not offsets:
         raise ValueError(f"offsets={offsets!r}: give True, False or both")
-    design = Design(data.features, data.targets, order)
+    # many orders of one set of targets: no column more than they vary in
+    targets = data.targets if order.shape[1] == 1 else principal_coordinates(data.targets, centred=all(offsets))
+    design = Design(data.features, targets, order)
     yardstick = Yardstick.of(design, data, protocol.scored(data.lengths), protocol.min_position_words)
     tables = []
     for fold_seed in protocol.fold_seeds:
@@ -292,4 +295,4 @@ def population_r2(
     weights = data.score_weights()["probability"]
     moments = measure(design, weights, np.arange(len(weights)), design.centre())
     errors = ridge_path(moments, (0.0,), offset=True).squared_errors(moments).sum()
-    return float(explained(errors, total_variance(design, weights[:, None])[0, 0]))
+    return float(explained(errors, total_variance(design, Mass.single(weights))[0, 0]))

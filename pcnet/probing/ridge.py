@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from pcnet.probing.moments import Moments, total
+from pcnet.probing.principal import LinearPath, PrincipalDirections
 
 ALPHAS = tuple(10.0**exponent for exponent in range(-12, 3))
 """Default penalties, each relative to the top eigenvalue of the standardised Gram matrix."""
@@ -20,74 +21,27 @@ def check_alphas(alphas: Sequence[float]) -> None:
         raise ValueError(f"alphas={alphas!r}: give an ascending grid of positive finite numbers")
 
 
-@dataclass(frozen=True)
-class RidgePath:
-    """Coefficients for every penalty of a grid.
-
-    Args:
-        coef: slopes in units of the raw features.
-        intercept: predictions at feature value zero, absolute.
-    """
-
-    coef: Float[np.ndarray, "A D Q"]
-    intercept: Float[np.ndarray, "A Q"]
-
-    def squared_errors(self, rows: Moments) -> Float[np.ndarray, "A Q"]:
-        """Weighted sum over these rows of (y - b - x W)^2 for each penalty and target, from their moments alone."""
-        # seen from the centre of the moments, where the sums don't cancel
-        offset = self.intercept + np.einsum("d,adq->aq", rows.centre_x, self.coef) - rows.centre_y
-        by_row = np.moveaxis(self.coef, 1, 0)
-        curved = (rows.xx @ by_row.reshape(len(rows.x), -1)).reshape(by_row.shape)
-        curved += 2 * rows.x[:, None, None] * offset - 2 * rows.xy[:, None, :]
-        slopes = np.einsum("daq,daq->aq", by_row, curved)
-        return np.maximum(slopes + rows.yy - 2 * offset * rows.y + rows.weight * offset**2, 0.0)
-
-
-def ridge_path(train: Moments, alphas: Sequence[float], offset: bool) -> RidgePath:
+def ridge_path(train: Moments, alphas: Sequence[float], offset: bool) -> LinearPath:
     r"""Ridge on standardised features for all penalties, by one eigendecomposition of the Gram matrix.
 
-    .. math:: W_\alpha = V (\Lambda + \alpha \lambda_{max})^{-1} V^T Z^T Y, \qquad Z^T Z = V \Lambda V^T
+    .. math:: W_\alpha = S V (\Lambda + \alpha \lambda_{max})^{-1} V^T Z^T Y
 
-    with Z the weighted features divided by their standard deviation, about their mean; without offset by their root
-    mean square, about zero. Constant features get coefficient zero, and so do directions whose eigenvalue is zero up to
-    rounding, so collinear features and ``alpha=0`` (the least-squares solution of smallest norm) are safe.
+    in the terms of ``PrincipalDirections``; the offset isn't penalised. Constant features get coefficient zero, and so do
+    directions whose eigenvalue is zero up to rounding, so collinear features and ``alpha=0`` (the least-squares solution
+    of smallest norm) are safe.
 
     Args:
         train: moments of the training rows.
         alphas: penalties relative to the top eigenvalue, at least 0.
-        offset: whether a constant is fitted beside the slopes; it isn't penalised.
+        offset: whether a constant is fitted beside the slopes.
 
     Raises:
         ValueError: if the training rows have no weight.
     """
-    if not train.weight > 0:
-        raise ValueError(f"the training rows have total weight {train.weight:g}; it must be positive")
-    rows = train if offset else train.about_origin()
-    mean_x, mean_y = rows.x / rows.weight * offset, rows.y / rows.weight * offset
-    gram = rows.xx / rows.weight - np.outer(mean_x, mean_x)
-    cross = rows.xy / rows.weight - np.outer(mean_x, mean_y)
-    inverse = _inverse_scale(rows, np.diag(gram))
-    values, vectors = np.linalg.eigh(gram * np.outer(inverse, inverse))
-    shrunk = _shrinkage(values, alphas)[:, :, None] * (vectors.T @ (cross * inverse[:, None]))
-    coef = inverse[:, None] * (vectors @ shrunk)
-    intercept = (mean_y + rows.centre_y) * offset - np.einsum("d,adq->aq", (mean_x + rows.centre_x) * offset, coef)
-    return RidgePath(coef, intercept)
-
-
-def _inverse_scale(rows: Moments, variance: Float[np.ndarray, " D"]) -> Float[np.ndarray, " D"]:
-    """One over each feature's standard deviation; zero where the deviation is nothing but rounding."""
-    about_centre = np.diag(rows.xx) / rows.weight
-    mean = rows.centre_x + rows.x / rows.weight
-    rounding = np.maximum(1e-13 * about_centre, (1e-13 * mean) ** 2)
-    return np.where(variance > rounding, 1 / np.sqrt(np.where(variance > rounding, variance, 1.0)), 0.0)
-
-
-def _shrinkage(values: Float[np.ndarray, " D"], alphas: Sequence[float]) -> Float[np.ndarray, "A D"]:
-    """1 / (eigenvalue + alpha * top eigenvalue); zero for eigenvalues that are zero up to rounding."""
-    top = values[-1]
-    kept = values > 10 * len(values) * np.finfo(np.float64).eps * top
-    denominator = np.where(kept, values, 1.0) + np.asarray(alphas)[:, None] * top
-    return np.where(kept, 1 / denominator, 0.0)
+    found = PrincipalDirections.of(train, offset)
+    kept, top = found.eigenvalues > 0, found.eigenvalues[-1]
+    denominator = np.where(kept, found.eigenvalues, 1.0) + np.asarray(alphas)[:, None] * top
+    return LinearPath(found, np.where(kept, 1 / denominator, 0.0))
 
 
 @dataclass(frozen=True)
@@ -167,8 +121,6 @@ def _refit(
     """Fits with the penalty of least error, chosen by each replicate for itself."""
     per_replicate = errors.reshape(len(alphas), num_replicates, -1).sum(axis=-1)
     best = len(alphas) - 1 - np.argmin(per_replicate[::-1], axis=0)
-    path = ridge_path(train, alphas, offset)
-    columns = np.arange(errors.shape[1])
-    chosen = np.repeat(best, len(columns) // num_replicates)
+    chosen = np.repeat(best, errors.shape[1] // num_replicates)
     at_edge = np.isin(best, (0, len(alphas) - 1))
-    return Ridge(path.coef[chosen, :, columns].T, path.intercept[chosen, columns], np.asarray(alphas)[best], at_edge)
+    return Ridge(*ridge_path(train, alphas, offset).chosen(chosen), np.asarray(alphas)[best], at_edge)

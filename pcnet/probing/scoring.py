@@ -8,9 +8,46 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from pcnet.probing.dataset import ProbeData, effective_sample_size
+from pcnet.probing.dataset import ProbeData
 from pcnet.probing.moments import Design, chunks
 from pcnet.probing.ridge import Ridge
+
+
+@dataclass(frozen=True)
+class Mass:
+    """Weight of each row in each group, made a few rows at a time.
+
+    A group (G = W (P + 1) of them) is one weighting together with one place or with all places.
+
+    Args:
+        weights: one column per weighting.
+        place: number of each row's place; -1 for rows in no group.
+        num_places: P.
+    """
+
+    weights: Float[np.ndarray, "N W"]
+    place: Int[np.ndarray, " N"]
+    num_places: int
+
+    @classmethod
+    def single(cls, weights: Float[np.ndarray, " N"]) -> Self:
+        """One group that all rows belong to."""
+        return cls(weights[:, None], np.zeros(len(weights), dtype=np.int64), 0)
+
+    @property
+    def num_groups(self) -> int:
+        """One per weighting and place, and one per weighting for all places together."""
+        return self.weights.shape[1] * (self.num_places + 1)
+
+    def of(self, rows: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n G"]:
+        """Of the chosen rows; zero outside a row's groups."""
+        place = self.place[rows]
+        inside = np.concatenate([place[:, None] >= 0, place[:, None] == np.arange(self.num_places)], axis=1)
+        return (self.weights[rows][:, :, None] * inside[:, None, :]).reshape(len(rows), -1)
+
+    def total(self, power: int = 1) -> Float[np.ndarray, " G"]:
+        """Sum over all rows of their mass to this power."""
+        return sum((self.of(rows) ** power).sum(axis=0) for rows in chunks(np.arange(len(self.place))))
 
 
 @dataclass(frozen=True)
@@ -21,7 +58,7 @@ class Yardstick:
 
     Args:
         weights, position: the names of each group.
-        mass: weight of each word in each group; zero outside it.
+        mass: weight of each word in each group.
         total: summed variance of the targets in each group, for every replicate.
         rows, n_eff: words in each group, and their effective number.
         enough: whether a group has enough words to be scored.
@@ -29,7 +66,7 @@ class Yardstick:
 
     weights: tuple[str, ...]
     position: tuple[str, ...]
-    mass: Float[np.ndarray, "N G"]
+    mass: Mass
     total: Float[np.ndarray, "G R"]
     rows: Int[np.ndarray, " G"]
     n_eff: Float[np.ndarray, " G"]
@@ -45,28 +82,27 @@ class Yardstick:
             scored: rows that are held out at some time.
             min_words: a single position with fewer words isn't enough.
         """
-        inside = np.isin(np.arange(len(data.lengths)), scored)
-        positions = {"all": inside} | {str(n): data.lengths == n for n in np.unique(data.lengths[scored])}
-        names, masses = [], []
-        for weights, values in data.score_weights().items():
-            for position, members in positions.items():
-                names.append((weights, position))
-                masses.append(np.where(members, values, 0.0))
-        mass, rows = np.stack(masses, axis=1), np.tile([members.sum() for members in positions.values()], 2)
+        numbers, place = np.unique(data.lengths[scored], return_inverse=True)
+        at = np.full(len(data.lengths), -1)
+        at[scored] = place
+        weights = data.score_weights()
+        mass = Mass(np.stack(list(weights.values()), axis=1), at, len(numbers))
+        names = [(name, position) for name in weights for position in ("all", *map(str, numbers))]
+        rows = np.tile([len(scored), *np.bincount(place)], len(weights))
         return cls(
-            weights=tuple(weights for weights, _ in names),
+            weights=tuple(name for name, _ in names),
             position=tuple(position for _, position in names),
             mass=mass,
             total=total_variance(design, mass),
             rows=rows,
-            n_eff=np.array([effective_sample_size(column) for column in masses]),
+            n_eff=mass.total() ** 2 / mass.total(power=2),
             enough=(rows >= min_words) | np.array([position == "all" for _, position in names]),
         )
 
     def table(self, errors: Float[np.ndarray, "G R"], num_targets: int) -> pd.DataFrame:
         """Scores from summed squared errors: one row per group and replicate, group by group."""
         num_groups, num_replicates = errors.shape
-        mean = errors / (self.mass.sum(axis=0)[:, None] * num_targets)
+        mean = errors / (self.mass.total()[:, None] * num_targets)
         unscored = np.where(self.enough, 0.0, np.nan)[:, None]
         group = np.repeat(np.arange(num_groups), num_replicates)
         return pd.DataFrame(
@@ -88,33 +124,33 @@ def explained(errors: Float[np.ndarray, "*G"], variance: Float[np.ndarray, "*G"]
     return np.where(varies, 1 - errors / np.where(varies, variance, 1.0), np.nan)
 
 
-def total_variance(design: Design, mass: Float[np.ndarray, "N G"]) -> Float[np.ndarray, "G R"]:
+def total_variance(design: Design, mass: Mass) -> Float[np.ndarray, "G R"]:
     """Weighted squared distance of the targets from their weighted mean, all targets together.
 
     Exactly zero where it is nothing but the rounding of targets that are all the same.
     """
     centre = design.centre()[1]
-    first, second = np.zeros((2, mass.shape[1], len(centre)))
-    for rows in chunks(np.arange(len(mass))):
-        targets = design.block(rows)[1] - centre
-        first += mass[rows].T @ targets
-        second += mass[rows].T @ targets**2
-    weight = mass.sum(axis=0)[:, None]
+    first, second = np.zeros((2, mass.num_groups, len(centre)))
+    for rows in chunks(np.arange(len(design.order))):
+        targets, share = design.targets_of(rows) - centre, mass.of(rows).T
+        first += share @ targets
+        second += share @ targets**2
+    weight = mass.total()[:, None]
     variance = over_targets(second - first**2 / weight, design)
     size = over_targets(second + weight * centre**2, design)
     return np.where(variance > 1e-24 * size, variance, 0.0)
 
 
 def squared_errors(
-    fits: Sequence[Ridge], design: Design, labels: Int[np.ndarray, " N"], mass: Float[np.ndarray, "N G"]
+    fits: Sequence[Ridge], design: Design, labels: Int[np.ndarray, " N"], mass: Mass
 ) -> Float[np.ndarray, "G R"]:
     """Weighted squared error of each fold's words under the fit that never saw them, in every group."""
-    errors = np.zeros((mass.shape[1], design.order.shape[1] * design.targets.shape[1]))
+    errors = np.zeros((mass.num_groups, design.order.shape[1] * design.targets.shape[1]))
     for fold, fit in enumerate(fits):
         for rows in chunks(np.flatnonzero(labels == fold)):
             features, residual = design.block(rows)
             residual -= fit.predict(features)
-            errors += mass[rows].T @ residual**2
+            errors += mass.of(rows).T @ residual**2
     return over_targets(errors, design)
 
 

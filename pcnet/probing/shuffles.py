@@ -50,7 +50,10 @@ class Shuffled(Control, abc.ABC):
     def score(
         self, subject: Subject, protocol: Protocol = DEFAULT_PROTOCOL, offsets: Sequence[bool] = (True, False)
     ) -> pd.DataFrame:
-        scores = self.permutation_scores(subject, protocol, offsets)
+        return scores_of_shuffles([self], subject, protocol, offsets)[self.name]
+
+    def summary(self, scores: pd.DataFrame) -> pd.DataFrame:
+        """The columns of ``probe``, each score the percentile over the permutations, from those of all permutations."""
         groups = scores.groupby([name for name in COLUMNS if name not in MEASURED], sort=False)
         summary = pd.concat(
             [
@@ -67,9 +70,7 @@ class Shuffled(Control, abc.ABC):
         self, subject: Subject, protocol: Protocol = DEFAULT_PROTOCOL, offsets: Sequence[bool] = (True, False)
     ) -> pd.DataFrame:
         """Every permutation's scores, in the columns of ``probe`` and the permutation's number as ``replicate``."""
-        words = subject.words
-        data = ProbeData.checked(subject.model_features(), subject.targets, words.lengths, words.probabilities)
-        return probe_replicates(data, self.permutations(words), protocol, offsets, subject.groups)
+        return _permutation_scores([self], subject, protocol, offsets)
 
     def permutations(self, words: Words) -> Int[np.ndarray, "N R"]:
         """Whose target each word gets, one column per permutation."""
@@ -107,3 +108,31 @@ class ShuffledKeepingLastToken(Shuffled):
     def shared(self, words: Words) -> Int[np.ndarray, " N"]:
         last = words.last_tokens.numpy()
         return words.lengths.numpy() * (last.max() + 1) + last
+
+
+def scores_of_shuffles(
+    shuffles: Sequence[Shuffled],
+    subject: Subject,
+    protocol: Protocol = DEFAULT_PROTOCOL,
+    offsets: Sequence[bool] = (True, False),
+) -> dict[str, pd.DataFrame]:
+    """Scores of several kinds of shuffle by name, as ``Shuffled.score`` gives each.
+
+    All their permutations are fitted at once: what depends on the features alone is computed once.
+
+    Args:
+        shuffles: of different names.
+        subject, protocol, offsets: as in ``Control.score``.
+    """
+    scores = _permutation_scores(shuffles, subject, protocol, offsets)
+    kind = np.repeat(np.arange(len(shuffles)), [each.num_permutations for each in shuffles])[scores["replicate"]]
+    return {each.name: each.summary(scores[kind == number]) for number, each in enumerate(shuffles)}
+
+
+def _permutation_scores(
+    shuffles: Sequence[Shuffled], subject: Subject, protocol: Protocol, offsets: Sequence[bool]
+) -> pd.DataFrame:
+    words = subject.words
+    data = ProbeData.checked(subject.model_features(), subject.targets, words.lengths, words.probabilities)
+    order = np.concatenate([each.permutations(words) for each in shuffles], axis=1)
+    return probe_replicates(data, order, protocol, offsets, subject.groups)

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from pcnet.probing.dataset import equal_weights
 from pcnet.probing.moments import Design
 from pcnet.probing.protocol import Protocol, held_out_fits
-from pcnet.probing.scoring import squared_errors
+from pcnet.probing.scoring import Mass, squared_errors
 
 TIE = 1e-12
 """Statistics that differ by less, relative to the largest, are equal: rounding must not decide a test."""
@@ -53,7 +53,7 @@ class Ruler:
         for start in range(0, order.shape[1], AT_ONCE):
             design = Design(features, targets, order[:, start : start + AT_ONCE])
             (fits,) = held_out_fits(design, self.lengths, labels, self.protocol, (True,))
-            parts.append(squared_errors(fits, design, labels, self.mass[:, None])[0])
+            parts.append(squared_errors(fits, design, labels, Mass.single(self.mass))[0])
         return np.concatenate(parts)
 
     def total(self, values: Float[np.ndarray, "N T"]) -> float:

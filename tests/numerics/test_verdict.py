@@ -22,7 +22,7 @@ from pcnet.probing import (
     reservoir,
     verdict,
 )
-from pcnet.probing.examination import principal
+from pcnet.probing.principal import principal_coordinates
 from pcnet.probing.rivals import default_rivals
 from pcnet.probing.significance import Ruler, rejected, strata_orders
 from pcnet.probing.targets import constrained_belief
@@ -46,7 +46,7 @@ def bench():
 
 def planted(belief, strength, seed=0, width=WIDTH):
     generator = np.random.default_rng(seed)
-    belief = principal(belief)
+    belief = principal_coordinates(belief)
     signal = belief / belief.std() @ np.linalg.qr(generator.standard_normal((width, width)))[0][: belief.shape[1]]
     return signal + generator.standard_normal(signal.shape) / np.sqrt(strength)
 
@@ -248,7 +248,7 @@ def test_the_largest_p_value_counts(bench):
 
 
 def test_a_belief_under_a_random_sign_is_not_linear(bench):
-    belief = principal(bench.subject.words.filtered.numpy())
+    belief = principal_coordinates(bench.subject.words.filtered.numpy())
     sign = np.random.default_rng(0).choice([-1.0, 1.0], (len(belief), 1))
     answer = examine(bench, {"signed": np.concatenate([sign, sign * belief], axis=1)}, num_permutations=39)["signed"]
     assert answer.answer is Answer.NO
