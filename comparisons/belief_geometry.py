@@ -1,9 +1,9 @@
 """Belief geometry, layer by layer and iteration by iteration. ``python -m comparisons.belief_geometry``
 
-The models of `pcnet compare` on Mess3, rrxor and z1r: at every residual stream, hidden state, level and inference iteration,
+The models of `pcnet compare` on zrr, rrxor and Mess3: at every residual stream, hidden state, level and inference iteration,
 how much of the belief a linear probe reads on held-out words, beside untrained copies, shuffled beliefs and the next-token
-law; distances, Procrustes residual and dimension of what it decodes; and how much of it is recovered from activations and the
-model's own predictions without knowing the process.
+law; when in training it came; distances, Procrustes residual and dimension of what it decodes; and how much of it is
+recovered from activations and the model's own predictions without knowing the process.
 """
 
 import argparse
@@ -17,15 +17,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from comparisons.belief_geometry_figures import draw, draw_shapes
-from comparisons.checkpoints import Trained, trained, untrained
+from comparisons.belief_geometry_figures import draw, draw_learning, draw_shapes
+from comparisons.checkpoints import Trained, snapshots, trained, untrained
 from comparisons.kept import markdown, progress, save_table, whole
 from pcnet import HiddenMarkovModel, TemporalPC, Transformer, processes
 from pcnet.cli import smoke
-from pcnet.config import Settings
 from pcnet.probing import Protocol, ShuffledBeliefs, Subject, belief_beyond_next_token_law, decode, population_r2, probe
 from pcnet.probing.distances import distance_r2, prefix_counts
-from pcnet.probing.geometry import procrustes_residual
+from pcnet.probing.geometry import correlation_dimension, procrustes_residual
 from pcnet.probing.subspaces import dimensions_for, participation_ratio
 from pcnet.probing.unsupervised import own_futures, predictive_geometry
 from pcnet.probing.where import SiteState, at_a_glance, site_states, where
@@ -35,6 +34,8 @@ ONE_DEAL = Protocol(fold_seeds=(0,))
 """A departure from the default protocol: one fold seed, since some thousand places are compared with each other."""
 PAIRS = 300_000
 """Random pairs for distances, where there are more than 2,000 words."""
+ENDLESS = 1000
+"""More different beliefs than this are taken for a set that doesn't close."""
 COPIES = 3
 """Untrained copies of each model: same initialiser and gain, seeds 0, 1, 2."""
 ITERATIONS = (0, 1, 2, 4, 8, 16, 32, 64, 128)
@@ -45,7 +46,7 @@ class Case:
     """A process, the words that are probed, and the seeds of its models.
 
     Args:
-        config: of `pcnet compare`, or the name of the process where it has none.
+        config: of `pcnet compare`.
         length: longest word that is probed.
         ahead: tokens that the decoder without ground truth looks ahead.
         seeds: of training.
@@ -57,25 +58,8 @@ class Case:
     seeds: tuple[int, ...]
 
 
-CASES = (Case("rrxor", 10, 4, (0,)), Case("mess3", 7, 2, (0,)), Case("z1r", 10, 4, (0, 1, 2)))
+CASES = (Case("zrr", 10, 4, (0, 1, 2)), Case("rrxor", 10, 4, (0, 1, 2)), Case("mess3", 7, 2, (0, 1, 2)))
 MODELS = ("transformer", "gru", "temporal_pc", "temporal_pc_nudged", "temporal_pc_local")
-
-
-def settings_of_z1r(settings: Settings) -> Settings:
-    """The configuration of rrxor on z1r, with a fifth of the training: it is learned much sooner."""
-    training = {name: entry | {"steps": entry["steps"] // 5} for name, entry in settings["training"].items()}
-    return settings | {"name": "z1r", "process": {"class_path": "pcnet.processes.z1r"}, "training": training}
-
-
-def models_of(case: Case, models: Sequence[str], runs: Path, small: bool) -> dict[tuple[str, int], Trained]:
-    """The trained models; those of z1r are trained with rrxor's configuration."""
-
-    def changed(settings: Settings) -> Settings:
-        settings = settings_of_z1r(settings) if case.config == "z1r" else settings
-        return smoke(settings) if small else settings
-
-    config = "rrxor" if case.config == "z1r" else case.config
-    return trained(config, models, case.seeds, runs, changed, folder=case.config)
 
 
 def patterns(predictor: torch.nn.Module) -> list[str]:
@@ -107,13 +91,26 @@ def patient(model: Trained) -> Iterator[tuple[int, ...]]:
         model.predictor.inference = before
 
 
+def targets_of(rows: Words) -> dict[str, np.ndarray | torch.Tensor]:
+    """What is decoded everywhere."""
+    rest = belief_beyond_next_token_law(rows)
+    return {"belief": rows.filtered} | ({"beyond the law": rest} if np.abs(rest).max() > 1e-9 else {})
+
+
+def learning(case: Case, name: str, seed: int, model: Trained, runs: Path, rows: Words) -> pd.DataFrame:
+    """R2 at every site after so many optimiser steps, as far as weights were kept."""
+    kept = snapshots(case.config, name, seed, runs) | {model.comparison.training[name].steps: model}
+    predictors = {str(step): one.predictor for step, one in kept.items()}
+    table = where(predictors, rows, patterns(model.predictor), targets_of(rows), (), ONE_DEAL)
+    return at_a_glance(table).rename(columns={"checkpoint": "step"})
+
+
 def scores(model: Trained, rows: Words) -> pd.DataFrame:
     """R2 at every place for the belief and, where there is any, for its part beyond the next-token law.
 
     Predictions are judged by the belief before the token, everything else by the one after it.
     """
-    predictor, rest = model.predictor, belief_beyond_next_token_law(rows)
-    targets = {"belief": rows.filtered} | ({"beyond the law": rest} if np.abs(rest).max() > 1e-9 else {})
+    predictor, targets = model.predictor, targets_of(rows)
     tables = [where(predictor, rows, patterns(predictor), targets, (), ONE_DEAL)]
     with patient(model) as iterations:
         if iterations:
@@ -138,7 +135,15 @@ def shape(points: np.ndarray, rows: Words) -> dict[str, float]:
         "distance_r2": distances(points, beliefs, rows),
         "procrustes": procrustes_residual(points, beliefs),
         "dimensions": dimensions_for(points, 0.95),
+        "correlation_dimension": fractal(points, beliefs),
     }
+
+
+def fractal(points: np.ndarray, beliefs: np.ndarray) -> float:
+    """Correlation dimension of points that stand for more different beliefs than a finite set of states gives."""
+    if len(np.unique(beliefs.round(9), axis=0)) < ENDLESS:
+        return float("nan")
+    return correlation_dimension(points).dimension
 
 
 def shapes(model: Trained, rows: Words, case: Case) -> tuple[list[dict], dict[str, np.ndarray]]:
@@ -182,6 +187,8 @@ def one_model(case: Case, name: str, seed: int, model: Trained, runs: Path, rows
             with whole(folder / f"{case.config}-{name}-{seed}-{copy.split()[0]}.npz") as path, path.open("wb") as file:
                 np.savez_compressed(file, **arrays)
     labels = {"process": case.config, "model": name, "seed": seed}
+    learned = learning(case, name, seed, model, runs, rows).assign(**labels)
+    save_table(learned.to_dict("records"), folder / f"{part(case, name, seed)}-learning.csv")
     save_table(pd.DataFrame(lines).assign(**labels).to_dict("records"), folder / f"{part(case, name, seed)}-shapes.csv")
     save_table(pd.concat(tables).assign(**labels).to_dict("records"), folder / f"{part(case, name, seed)}.csv")
 
@@ -197,6 +204,7 @@ def references(case: Case, process: HiddenMarkovModel, rows: Words, place: SiteS
         "next-token law, R2": law,
         "next-token law, population R2": population_r2(laws, beliefs, rows.lengths, rows.probabilities),
         "shuffled beliefs, R2": top,
+        "correlation dimension of the beliefs": fractal(beliefs.numpy(), beliefs.numpy()),
         "distance R2 of beliefs to the law": distances(beliefs.numpy(), laws.numpy(), rows),
         "words": rows.num_words,
     }
@@ -213,7 +221,7 @@ def measure(case: Case, models: Sequence[str], runs: Path, folder: Path, small: 
     missing = [pair for pair in wanted if not (folder / f"{part(case, *pair)}.csv").is_file()]
     if not missing and (folder / f"{case.config}-references.csv").is_file():
         return
-    ready = models_of(case, models, runs, small)
+    ready = trained(case.config, models, case.seeds, runs, smoke if small else None)
     process = next(iter(ready.values())).comparison.process
     rows = processes.words(process, case.length)
     for name, seed in missing:
@@ -228,7 +236,7 @@ def measure(case: Case, models: Sequence[str], runs: Path, folder: Path, small: 
 
 def gathered(folder: Path, ending: str) -> pd.DataFrame:
     """All parts of one kind."""
-    kinds = ("-shapes", "-references")
+    kinds = ("-shapes", "-references", "-learning")
     paths = [path for path in sorted(folder.glob(f"*{ending}.csv")) if ending or not path.stem.endswith(kinds)]
     return pd.concat([pd.read_csv(path, dtype={"iteration": str}) for path in paths], ignore_index=True)
 
@@ -249,6 +257,7 @@ def summary(table: pd.DataFrame, outlines: pd.DataFrame) -> pd.DataFrame:
             got, bare = (lines_of[lines_of["copy"].str.startswith(kind)] for kind in ("trained", "untrained"))
             if decoder == "probe":
                 line |= {"distance R2": spread(got["distance_r2"]), "Procrustes": spread(got["procrustes"])}
+                line |= {"correlation dimension": spread(got["correlation_dimension"])}
                 continue
             line |= {
                 f"{decoder}: rank": "/".join(str(int(rank)) for rank in got["rank"]),
@@ -283,6 +292,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where runs of pcnet compare lie; default runs")
     parser.add_argument("--processes", nargs="+", choices=[case.config for case in CASES], help="default all")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), help="default all")
+    parser.add_argument("--seeds", nargs="+", type=int, help="of training; default 0 1 2")
     parser.add_argument("--smoke", action="store_true", help="hardly trained models, short words")
     parser.add_argument("--replot", action="store_true", help="table and figures anew; nothing is computed")
     options = parser.parse_args(arguments)
@@ -291,8 +301,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     runs = folder / "runs" if options.smoke else options.runs
     folder.mkdir(parents=True, exist_ok=True)
     cases = [case for case in CASES if not options.processes or case.config in options.processes]
+    cases = [replace(case, seeds=tuple(options.seeds or case.seeds)) for case in cases]
     if options.smoke:
-        cases = [replace(case, length=5, ahead=2, seeds=(0,)) for case in cases if case.config != "mess3"]
+        cases = [replace(case, length=5, ahead=2, seeds=(0,)) for case in cases if case.config == "rrxor"]
     if options.replot:
         if not list(folder.glob("*-references.csv")):
             parser.error(f"nothing has been measured in {folder}")
@@ -307,6 +318,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with whole(folder / "belief_geometry.md") as path:
         path.write_text(text)
     draw(table, known, folder / "belief_geometry.png")
+    draw_learning(gathered(folder, "-learning"), known, folder / "learning.png")
     draw_shapes(folder, folder / "without_truth.png")
     print(text)
     return 0

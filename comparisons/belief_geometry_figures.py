@@ -104,6 +104,36 @@ def by_iteration(axes: Axes, rows: pd.DataFrame) -> None:
     axes.set_xlabel("inference iterations (Momentum) at the last token")
 
 
+def draw_learning(table: pd.DataFrame, known: pd.DataFrame, path: Path) -> None:
+    """A panel per process: all values, the last stream and the hidden state against optimiser steps."""
+    found = list(dict.fromkeys(table["process"]))
+    page, grid = pyplot.subplots(
+        1, len(found), figsize=(max(9.2, 4.6 * len(found)), 4.3), squeeze=False, layout="constrained", sharey=True
+    )
+    table = by_model(table[table["weights"] == "equal"])
+    for axes, process in zip(grid[0], found, strict=True):
+        reference_lines(axes, known[known["process"] == process])
+        for model, rows in table[table["process"] == process].groupby("model", sort=False):
+            last = [site for site in rows["site"].unique() if not site.startswith("all ")][-1]
+            here = rows[rows["site"] == ("all value" if "all value" in set(rows["site"]) else last)]
+            for target, style in (("belief", "-"), ("beyond the law", ":")):
+                curve = here[here["target"] == target].groupby("step")["r2"].agg(["median", "min", "max"])
+                label = NAMES[model] if target == "belief" else None
+                axes.plot(curve.index, curve["median"], style, marker=".", color=COLOURS[model], label=label)
+                axes.fill_between(curve.index, curve["min"], curve["max"], color=COLOURS[model], alpha=0.2, lw=0)
+        axes.set_xscale("symlog", linthresh=10)
+        axes.set_xlim(left=0)
+        axes.set_ylim(-0.05, 1.03)
+        axes.set_title(process)
+        axes.set_xlabel("optimiser steps")
+        axes.spines[["top", "right"]].set_visible(False)
+    grid[0, 0].set_ylabel("held-out R²")
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    page.legend(handles, labels, loc="outside lower center", ncol=4, frameon=False)
+    page.suptitle("Belief (solid) and its part beyond the next-token law (dotted); bands: training seeds", fontsize=11)
+    save_picture(page, path, dpi=130)
+
+
 def short(site: str) -> str:
     """A site as a tick label."""
     words = site.replace("blocks.", "block ").replace("layers.", "level ").replace("cells.", "cell ")

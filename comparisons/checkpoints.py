@@ -11,6 +11,7 @@ from pcnet.config import Comparison, Settings, build, find, read, resolve
 from pcnet.jobs import Train
 from pcnet.predictor import Predictor
 from pcnet.records import RunFolder
+from pcnet.training.fit import load
 
 
 class Trained(NamedTuple):
@@ -31,7 +32,6 @@ def trained(
     seeds: Sequence[int],
     runs: Path,
     changes: Callable[[Settings], Settings] | None = None,
-    folder: str | None = None,
 ) -> dict[tuple[str, int], Trained]:
     """The models by name and training seed; a run's folder that is there is used with the settings that it was made with.
 
@@ -43,13 +43,12 @@ def trained(
         seeds: of training; need not be those of the configuration.
         runs: the folder that holds the folders of runs.
         changes: made to the configuration's settings, for a folder that isn't there yet (``pcnet.cli.smoke``, say).
-        folder: name of the run's folder; the configuration's if None.
 
     Raises:
         ConfigError: there is no such configuration.
         ValueError: it has no such model.
     """
-    kept = RunFolder(runs / (folder or Path(config).stem))
+    kept = RunFolder(runs / Path(config).stem)
     settings = _settings(config, kept, changes)
     for model in models:
         if model not in settings["models"]:
@@ -87,6 +86,25 @@ def untrained(config: str, model: str, seed: int, runs: Path, gain: float | None
     torch.manual_seed(seed)
     comparison = build(settings | {"models": settings["models"] | {model: spec}}, model)
     return Trained(comparison, comparison.models[model].eval())
+
+
+def snapshots(config: str, model: str, seed: int, runs: Path) -> dict[int, Trained]:
+    """A model as it was while it was trained, by optimiser step; those of the configuration's ``snapshots`` that were kept.
+
+    Args:
+        config: of a run whose folder is there (see ``trained``).
+        model: its name.
+        seed: of its training.
+        runs: the folder that holds the folders of runs.
+    """
+    folder = RunFolder(runs / Path(config).stem)
+    job, found = Train(resolve(read(folder.config)), folder.path, model, seed), {}
+    for step in sorted(job.settings["snapshots"]):
+        path = folder.snapshot(model, seed, step)
+        if path.is_file():
+            comparison, predictor = job.fresh()
+            found[step] = Trained(comparison, load(predictor, path))
+    return found
 
 
 def _train(jobs: Sequence[Train]) -> None:

@@ -1,6 +1,6 @@
 """Where beliefs that predict the next token equally separate, and where they merge. ``python -m comparisons.redundancy``
 
-On rrxor and z1r different beliefs have the same next-token law: to predict one token they need not be told apart, to predict
+On zrr and rrxor different beliefs have the same next-token law: to predict one token they need not be told apart, to predict
 the following ones they must. For every layer of the transformer, the GRU's state, and the values and errors of
 predictive-coding networks at every inference iteration: how much of the state's movement with the belief is between beliefs
 of equal law, beside the belief's own share, untrained copies and states dealt out anew within each law.
@@ -17,11 +17,12 @@ import torch
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
-from comparisons.belief_geometry import CASES, COPIES, MODELS, ONE_DEAL, Case, models_of, part, patient, spread
+from comparisons.belief_geometry import CASES, COPIES, MODELS, ONE_DEAL, Case, part, patient, spread
 from comparisons.belief_geometry_figures import COLOURS, NAMES, by_model, short
-from comparisons.checkpoints import Trained, untrained
+from comparisons.checkpoints import Trained, trained, untrained
 from comparisons.kept import markdown, progress, save_picture, save_table, whole
 from pcnet import TemporalPC, Transformer, processes
+from pcnet.cli import smoke
 from pcnet.probing import belief_beyond_next_token_law, probe
 from pcnet.probing.separation import separation
 from pcnet.probing.walk import walk
@@ -166,7 +167,7 @@ def measure(case: Case, models: Sequence[str], runs: Path, folder: Path, small: 
     missing = [pair for pair in wanted if not (folder / f"{part(case, *pair)}.csv").is_file()]
     if not missing:
         return
-    ready = models_of(case, models, runs, small)
+    ready = trained(case.config, models, case.seeds, runs, smoke if small else None)
     rows = processes.words(next(iter(ready.values())).comparison.process, case.length)
     with progress("{task.fields[model]}") as bar:
         task = bar.add_task(case.config, total=len(missing), model="")
@@ -182,9 +183,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/redundancy"), help="default runs/redundancy")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where runs of pcnet compare lie; default runs")
     parser.add_argument(
-        "--processes", nargs="+", choices=("rrxor", "z1r"), default=["rrxor", "z1r"], help="default both"
+        "--processes", nargs="+", choices=("zrr", "rrxor"), default=["zrr", "rrxor"], help="default both"
     )
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), help="default all")
+    parser.add_argument("--seeds", nargs="+", type=int, help="of training; default 0 1 2")
     parser.add_argument("--smoke", action="store_true", help="hardly trained models, short words")
     parser.add_argument("--replot", action="store_true", help="table and figure anew; nothing is computed")
     options = parser.parse_args(arguments)
@@ -196,6 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"nothing has been measured in {folder}")
     for case in CASES:
         if case.config in options.processes and not options.replot:
+            case = replace(case, seeds=tuple(options.seeds or case.seeds))
             case = replace(case, length=6, ahead=2, seeds=(0,)) if options.smoke else case
             measure(case, options.models, runs, folder, options.smoke)
     parts = sorted(folder.glob("*.csv"))

@@ -15,7 +15,7 @@ def test_smoke_measures_once_and_draws_again(tmp_path: Path, capsys: pytest.Capt
     folder = tmp_path / "smoke"
     text = (folder / "belief_geometry.md").read_text()
     assert text in capsys.readouterr().out and text.count("| rrxor | gru |") == 1
-    for name in ("belief_geometry.png", "without_truth.png"):
+    for name in ("belief_geometry.png", "without_truth.png", "learning.png"):
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
     table = pd.read_csv(folder / "rrxor-temporal_pc-0.csv", dtype={"iteration": str})
     assert set(table["copy"]) == {"trained", *(f"untrained {n}" for n in range(3))}
@@ -25,6 +25,12 @@ def test_smoke_measures_once_and_draws_again(tmp_path: Path, capsys: pytest.Capt
     shapes = pd.read_csv(folder / "rrxor-gru-0-shapes.csv")
     shuffled = shapes[shapes["decoder"] == "without truth, futures shuffled"]
     assert len(shapes) == 4 * 3 and (shuffled["rank"] <= 1).all()
+    learned = pd.read_csv(folder / "rrxor-gru-0-learning.csv")
+    first = learned[(learned["step"] == 0) & (learned["weights"] == "equal") & (learned["target"] == "belief")]
+    bare = pd.read_csv(folder / "rrxor-gru-0.csv").query(
+        "copy == 'untrained 0' and weights == 'equal' and target == 'belief'"
+    )
+    assert {0} < set(learned["step"]) and list(first["r2"]) == pytest.approx(list(bare["r2"]))  # same seed, not trained
     written = {path: path.stat().st_mtime_ns for path in folder.glob("*.csv")}
     assert main([*arguments, "--replot"]) == 0
     assert {path: path.stat().st_mtime_ns for path in folder.glob("*.csv")} == written

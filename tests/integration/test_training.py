@@ -335,6 +335,7 @@ def test_fit_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
         training = Training(Local(), adam, steps=7, batch_size=4)
         sizes = {"context": 4, "seed": 1, "checkpoint_every": 3, "log_every": 2}
         checkpoint = tmp_path / folder / "last.ckpt"
+        sizes["snapshots"] = {step: checkpoint.with_name(f"step{step}.ckpt") for step in (0, 2, 4, 7)}
         return fit(model, mess3(), training, checkpoint=checkpoint, device="cpu", report=report, **sizes)
 
     def throw(step: int, steps: int, loss: float | None) -> None:
@@ -342,8 +343,9 @@ def test_fit_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
             raise Interrupted
 
     torch.manual_seed(0)
-    whole, halves = temporal_pc(), temporal_pc()
-    halves.load_state_dict(whole.state_dict())
+    whole, halves, start = temporal_pc(), temporal_pc(), temporal_pc()
+    for copy in (halves, start):
+        copy.load_state_dict(whole.state_dict())
     curve = go("whole", whole, lambda *news: None)
     with pytest.raises(Interrupted):
         go("halves", halves, throw)
@@ -357,3 +359,7 @@ def test_fit_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
         for name, parameter in whole.named_parameters():
             assert torch.equal(parameter, dict(model.named_parameters())[name]), name
             assert torch.equal(parameter, dict(loaded.named_parameters())[name]), name
+    for step, model in ((0, start), (2, None), (4, None), (7, whole)):
+        one, other = (load(temporal_pc(), tmp_path / folder / f"step{step}.ckpt") for folder in ("whole", "halves"))
+        kept, expected = (dict(each.named_parameters()) for each in (one, other if model is None else model))
+        assert all(torch.equal(value, expected[name]) for name, value in kept.items()), f"snapshot of step {step}"
