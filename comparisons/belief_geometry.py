@@ -18,6 +18,7 @@ import pandas as pd
 import torch
 
 from comparisons.belief_geometry_figures import draw, draw_learning, draw_shapes
+from comparisons.belief_geometry_tables import differences, summary
 from comparisons.checkpoints import Trained, snapshots, trained, untrained
 from comparisons.kept import markdown, progress, save_table, whole
 from pcnet import HiddenMarkovModel, TemporalPC, Transformer, processes
@@ -241,50 +242,6 @@ def gathered(folder: Path, ending: str) -> pd.DataFrame:
     return pd.concat([pd.read_csv(path, dtype={"iteration": str}) for path in paths], ignore_index=True)
 
 
-def summary(table: pd.DataFrame, outlines: pd.DataFrame) -> pd.DataFrame:
-    """A line per process and model: the headline site trained and untrained, the best site, and the shapes."""
-    lines = []
-    ended = table[(table["iteration"] == "equilibrium") & (table["weights"] == "equal")]
-    for (process, model), rows in ended[ended["target"] == "belief"].groupby(["process", "model"], sort=False):
-        counts = rows[rows["site"].isin(["all value"] if "pc" in model else named(rows))]
-        kept, copies = (counts[counts["copy"].str.startswith(kind)]["r2"] for kind in ("trained", "untrained"))
-        together = rows[(rows["site"] == "all activation") & (rows["copy"] == "trained")]["r2"]
-        line = {"process": process, "model": model, "seeds": kept.count(), "R2": spread(kept)}
-        line |= {"all layers": spread(together) if len(together) else "", "best untrained R2": f"{copies.max():.3f}"}
-        mine = outlines[(outlines["process"] == process) & (outlines["model"] == model)]
-        for decoder in ("probe", "without truth", "without truth, futures shuffled"):
-            lines_of = mine[mine["decoder"] == decoder]
-            got, bare = (lines_of[lines_of["copy"].str.startswith(kind)] for kind in ("trained", "untrained"))
-            if decoder == "probe":
-                line |= {"distance R2": spread(got["distance_r2"]), "Procrustes": spread(got["procrustes"])}
-                line |= {"correlation dimension": spread(got["correlation_dimension"])}
-                continue
-            line |= {
-                f"{decoder}: rank": "/".join(str(int(rank)) for rank in got["rank"]),
-                f"{decoder}: R2": spread(got["r2"]),
-            }
-            if decoder == "without truth":
-                line |= {
-                    "its distance R2": spread(got["distance_r2"]),
-                    "untrained, without truth: R2": spread(bare["r2"]),
-                }
-        lines.append(line)
-    return pd.DataFrame(lines)
-
-
-def named(rows: pd.DataFrame) -> list[str]:
-    """The last single site."""
-    return [site for site in rows["site"].unique() if not site.startswith("all")][-1:]
-
-
-def spread(values: pd.Series) -> str:
-    """Median, with the range where there are several; a dash where there is none."""
-    if values.isna().all():
-        return "-"
-    text = f"{values.median():.3f}"
-    return text if len(values) < 2 else f"{text} ({values.min():.3f} to {values.max():.3f})"
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train and probe what is missing, then write and print the table and draw the figures."""
     parser = argparse.ArgumentParser("python -m comparisons.belief_geometry", description=__doc__.split("\n\n")[1])
@@ -314,7 +271,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 for done in measure(case, options.models, runs, folder, options.smoke):
                     bar.update(task, advance=1, done=done)
     table, outlines, known = (gathered(folder, ending) for ending in ("", "-shapes", "-references"))
-    text = markdown(summary(table, outlines)) + "\n" + markdown(known.round(4))
+    tables = [summary(table, outlines), differences(table), known.round(4)]
+    text = "\n".join(markdown(one) for one in tables if len(one))
     with whole(folder / "belief_geometry.md") as path:
         path.write_text(text)
     draw(table, known, folder / "belief_geometry.png")

@@ -17,8 +17,9 @@ import torch
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
-from comparisons.belief_geometry import CASES, COPIES, MODELS, ONE_DEAL, Case, part, patient, spread
+from comparisons.belief_geometry import CASES, COPIES, MODELS, ONE_DEAL, Case, part, patient
 from comparisons.belief_geometry_figures import COLOURS, NAMES, by_model, short
+from comparisons.belief_geometry_tables import spread
 from comparisons.checkpoints import Trained, trained, untrained
 from comparisons.kept import markdown, progress, save_picture, save_table, whole
 from pcnet import TemporalPC, Transformer, processes

@@ -126,7 +126,7 @@ class CutProbe(FoldedMap):
 
     with z the standardised features, and the number of directions r chosen on held-out folds. It cuts where ridge
     shrinks: principal-component regression. Where both agree the choice of penalty decides nothing. Costs one
-    eigendecomposition for each fold and one more, and D^2 T numbers for all cuts at once.
+    eigendecomposition for each fold and one more.
 
     Args:
         ranks: numbers of directions to choose from, ascending; all, 1 to D, if None. What the features don't have of a
