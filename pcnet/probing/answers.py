@@ -84,6 +84,7 @@ class Verdict:
         rows, n_eff: words that were held out, and their effective number under the weights of the score.
         features: of each site.
         num_permutations: behind each p value but those of the banks.
+        departures: of its folds and penalties from the default protocol, by name.
     """
 
     sites: tuple[SiteVerdict, ...]
@@ -92,6 +93,7 @@ class Verdict:
     n_eff: float
     features: tuple[int, ...]
     num_permutations: int
+    departures: tuple[str, ...]
 
     def __getitem__(self, site: str) -> SiteVerdict:
         for each in self.sites:
@@ -100,13 +102,14 @@ class Verdict:
         raise KeyError(f"no site {site!r}; there are {', '.join(each.site for each in self.sites)}")
 
     def table(self) -> pd.DataFrame:
-        """One row per site and control: answer, gain, p_value, population_r2, and rows, n_eff and features."""
+        """One row per site and control: answer, gain, p_value, population_r2, and rows, n_eff, features and departures."""
         return pd.DataFrame(
             [
                 {
                     **{"site": site.site, "answer": site.answer.value, "control": each.control, "gain": each.gain},
                     **{"p_value": each.p_value, "population_r2": each.population_r2},
                     **{"rows": self.rows, "n_eff": self.n_eff, "features": features},
+                    "departures": ", ".join(self.departures),
                 }
                 for site, features in zip(self.sites, self.features, strict=True)
                 for each in site.comparisons
@@ -116,7 +119,8 @@ class Verdict:
     def __str__(self) -> str:
         lines = [
             f"Encodes the belief beyond its controls? (level {self.level:g}, {self.rows} words held out, "
-            f"effectively {self.n_eff:.0f}; {self.num_permutations} permutations)"
+            f"effectively {self.n_eff:.0f}; "
+            f"{', '.join([f'{self.num_permutations} permutations', *self.departures])})"
         ]
         for site in self.sites:
             lines.append(str(site))

@@ -107,6 +107,7 @@ def examine(
         n_eff=effective_sample_size(mass),
         features=tuple(each.shape[1] for each in sites.values()),
         num_permutations=num_permutations,
+        departures=examination.protocol.departures,
     )
 
 

@@ -22,6 +22,7 @@ from pcnet.probing import (
     reservoir,
     verdict,
 )
+from pcnet.probing.examination import VERDICT_PROTOCOL
 from pcnet.probing.principal import principal_coordinates
 from pcnet.probing.rivals import default_rivals
 from pcnet.probing.significance import Ruler, rejected, strata_orders
@@ -263,6 +264,8 @@ def test_mess3_is_not_decidable(parameters):
         assert site.answer is Answer.UNDECIDABLE and np.isnan(site.p_value)
     assert "belief: not decidable here; next_token alone explains 1.000" in str(answer)
     assert answer.table()["answer"].eq("not decidable here").all()
+    assert answer.table()["departures"].eq(", ".join(VERDICT_PROTOCOL.departures)).all()
+    assert "fold_seeds=0" in str(answer)  # one deal instead of five: every departure is named
 
 
 def test_a_softmax_that_gives_the_belief_away_leaves_nothing_to_decide():
