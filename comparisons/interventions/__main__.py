@@ -2,12 +2,15 @@
 
 The state of a trained model after one history is moved to the belief of another, and the change of what the model says about
 the next 1 to 5 tokens is compared with the exact law of the new belief. Which directions hold the belief is learned on other
-words. A transformer's state is its residual stream after the middle block at all positions of the history, with the keys and
+words: on those that begin with a history of the other half or, of processes with fewer than 200 histories, with neither of the
+pair's two. A transformer's state is its residual stream after the middle block at all positions of the history, with the keys and
 values up to there; moved at the last position only, beside it. A recurrent network's is what it carries. A predictive-coding
 network's values are clamped at the edited value, level by level while the others relax again, or all at once.
 
-R2 is 1 for the exact change and 0 for none. Controls move as far in a random subspace, to a shuffled belief, or until the
-next-token law alone is that of the new belief. Intervals (95 %) resample histories.
+R2 is 1 for the exact change and 0 for none. Controls move as far in 20 random subspaces, to a shuffled belief, in the subspace
+that holds the next-token law until a probe reads that of the new belief (the same fit, another target), or until the model's own
+next-token law is that. Intervals (95 %) resample histories. Pairs whose edited state has no equilibrium after one move or another
+are dropped from all moves and counted; with more than a fifth of them the place is left out by name.
 """
 
 import argparse
@@ -18,14 +21,16 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from comparisons.interventions.bench import LEFT_OUT, SMOKE, Plan, measure
-from comparisons.interventions.drawing import figure, table
+from comparisons.interventions.drawing import figure
+from comparisons.interventions.measure import ABLATIONS, LEFT_OUT, MOVES, measure
+from comparisons.interventions.plan import SMOKE, Plan
+from comparisons.interventions.tables import table
 from comparisons.kept import load_table, markdown, save_table, whole
 
 
 def report(folder: Path) -> None:
     """Table and figure of what has been measured."""
-    rows, losses = (pd.DataFrame(load_table(folder / name)) for name in ("moves.csv", "ablations.csv"))
+    rows, losses = (pd.DataFrame(load_table(folder / name)) for name in (MOVES, ABLATIONS))
     lines = table(rows, losses)
     save_table(lines.to_dict("records"), folder / "interventions.csv")
     text = markdown(lines)
@@ -52,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not options.replot:
         runs = folder / "runs" if options.smoke else options.runs
         measure(SMOKE if options.smoke else Plan(), runs, folder, options.seed)
-    elif not (folder / "ablations.csv").is_file():
+    elif not (folder / ABLATIONS).is_file():
         parser.error(f"there is nothing measured in {folder}")
     report(folder)
     return 0

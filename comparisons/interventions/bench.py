@@ -1,194 +1,115 @@
-"""The states, the moves and their scores."""
+"""The moves and their scores at one place."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from comparisons.checkpoints import trained
-from comparisons.kept import load_table, progress, save_table
-from pcnet.baselines import Transformer
-from pcnet.cli import smoke
-from pcnet.networks import TemporalPC
-from pcnet.predictor import Predictor
+from comparisons.interventions.lessons import Deal, Learned
+from comparisons.interventions.plan import ALL, EQUAL, LEAST, NEXT, RANDOM, SHUFFLED, SUBSPACE, WHOLE, Plan
 from pcnet.probing import (
     Ablation,
-    AllValues,
     ClampedLevel,
     Edit,
-    Encoding,
-    HiddenUnits,
+    EditedFutures,
     LeastEdit,
     Moment,
-    NotSettledError,
     Pairs,
     PatternEdit,
     Place,
     PseudoinverseEdit,
     RandomAblation,
     RandomEdit,
-    ResidualHistory,
-    ResidualStream,
     agreement,
     divergence,
+    edited_futures,
     exact_futures,
     model_futures,
     next_tokens,
     steer_to_belief,
     steer_to_law,
 )
-from pcnet.processes import HiddenMarkovModel, Words, words
+from pcnet.processes import HiddenMarkovModel, Words
 
-ALL, EQUAL = "all", "equal next-token law"
-LEAST, RANDOM, SHUFFLED, NEXT = "belief", "random subspace", "shuffled belief", "next-token law"
-LEFT_OUT = "left_out.csv"
-WHOLE = "everything the place holds"
-"""The place of the other history's own state: the most that moving this place can do."""
+MOST_UNSETTLED = 0.2
+"""Share of the rows that may be without an equilibrium after one edit or another; a place with more is left out."""
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How much of what.
-
-    Args:
-        history: length of the histories whose state is moved.
-        horizon: tokens ahead.
-        fit_lengths: shortest and longest words on which directions are learned.
-        pairs: of each half of the histories; the other half is learned from.
-        doses: shares of the move.
-        random_seeds: random subspaces.
-        quick: whether models that are missing are trained for a few steps only.
-    """
-
-    processes: tuple[str, ...] = ("mess3", "rrxor")
-    models: tuple[str, ...] = ("transformer", "gru", "temporal_pc", "temporal_pc_nudged")
-    history: int = 6
-    horizon: int = 5
-    fit_lengths: tuple[int, int] = (3, 8)
-    pairs: int = 60
-    doses: tuple[float, ...] = (0.25, 0.5, 1.0, 1.5)
-    random_seeds: tuple[int, ...] = (0, 1, 2)
-    quick: bool = False
-
-
-SMOKE = Plan(("mess3",), ("transformer", "gru", "temporal_pc"), 3, 2, (1, 4), 6, (0.5, 1.0), (0,), quick=True)
-
-
-def places(model: Predictor) -> dict[str, Place]:
-    """Where a model's state is moved, by name."""
-    if isinstance(model, Transformer):
-        middle = len(model.blocks) // 2 - 1 if len(model.blocks) > 1 else 0
-        return {
-            f"all positions to block {middle}": ResidualHistory(model, middle),
-            f"last position after block {middle}": ResidualStream(model, middle),
-        }
-    if isinstance(model, TemporalPC):
-        levels = {f"level {level} clamped": ClampedLevel(model, level) for level in range(1, len(model.levels) + 1)}
-        return levels | {"all levels clamped": AllValues(model)}
-    return {"hidden units": HiddenUnits(model)}
-
-
-@dataclass(frozen=True, eq=False)
-class Half:
-    """One half of the histories, whose states are moved, and what was learned without them.
-
-    Attributes:
-        rows: of the held-out histories among the words of their length.
-        moment: of the model after each of them.
-        encoding: of the beliefs, from other words.
-    """
-
-    rows: Tensor
-    moment: Moment
-    encoding: Encoding
-
-
-def halves(place: Place, population: Words, plan: Plan, seed: int) -> Iterator[Half]:
-    """Deals the histories to two halves; each is held out once, with all words that begin with one of them."""
-    level = population.levels[plan.history - 1]
-    order = torch.randperm(len(level.tokens), generator=torch.Generator().manual_seed(seed))
-    for rows in order.tensor_split(2):
-        held = torch.zeros(len(order), dtype=torch.bool)
-        held[rows] = True
-        yield Half(rows, place.read(level.tokens[rows]), learn(place, population, held, plan))
-
-
-def learn(place: Place, population: Words, held: Tensor, plan: Plan) -> Encoding:
-    """How the place holds beliefs, from words that don't begin with a held-out history; lengths count equally."""
-    if isinstance(place, ResidualHistory):
-        level = population.levels[plan.history - 1]
-        return Encoding.fit(place.read(level.tokens[~held]).values, level.filtered[~held])
-    first, last = plan.fit_lengths
-    values, beliefs, weights = [], [], []
-    memory, mine = place.model.start(1), torch.ones(1, dtype=torch.bool)
-    for length, level in enumerate(population.levels[:last], 1):
-        moment = place.advance(tuple(part[level.parents] for part in memory), level.last_tokens)
-        memory, mine = moment.memory, ~held if length == plan.history else mine[level.parents]
-        if length >= first:
-            values.append(moment.values[mine])
-            beliefs.append(level.filtered[mine])
-            weights.append(torch.full((len(values[-1]),), 1 / len(values[-1])))
-    return Encoding.fit(torch.cat(values), torch.cat(beliefs), torch.cat(weights))
+class LeftOutError(ValueError):
+    """Raised where too many edited states have no equilibrium: scores of the others would say little about the place."""
 
 
 @dataclass(frozen=True, eq=False)
 class Bench:
-    """A half's pairs, and everything that a move of them is compared with."""
+    """Some pairs, what was learned without them, and everything that a move of them is compared with."""
 
     process: HiddenMarkovModel
     place: Place
-    half: Half
-    pairs: Pairs
-    beliefs: Tensor
-    horizon: int
+    start: Moment
+    source: Tensor
+    target: Tensor
+    learned: list[tuple[Tensor, Learned]]
 
-    @property
-    def start(self) -> Moment:
-        return self.half.moment.rows(self.pairs.source)
+    def values(self, edit: type[Edit], dose: float, target: Tensor) -> Tensor:
+        """What the place holds after such a share of the move to these beliefs."""
+        return self._moved(lambda known: edit(known.belief), dose, self.source, target)
 
-    def values(self, edit: Edit, dose: float, shuffled: Tensor | None = None) -> Tensor:
-        """What the place is to hold."""
-        target = self.pairs.target if shuffled is None else self.pairs.target[shuffled]
-        return edit.dose(self.start.values, self.beliefs[self.pairs.source], self.beliefs[target], dose)
+    def random(self, seed: int, dose: float) -> Tensor:
+        """After a move as far in a random subspace."""
+        return self._moved(
+            lambda known: RandomEdit(LeastEdit(known.belief), known.belief, seed), dose, self.source, self.target
+        )
 
-    def futures(self, values: Tensor) -> Tensor:
-        """What the model then says."""
-        return model_futures(self.place, self.place.put(self.start, values), self.horizon)
+    def subspace(self, dose: float) -> Tensor:
+        """After a move until the probe for the next-token law, not for the belief, reads the other's."""
+        return self._moved(lambda known: LeastEdit(known.law), dose, *map(self.law, (self.source, self.target)))
 
-    def exact(self) -> Tensor:
-        """Change of the exact law by the whole move."""
-        after, before = (self.beliefs[rows] for rows in (self.pairs.target, self.pairs.source))
-        return exact_futures(self.process, after - before, self.horizon)
+    def optimised(self) -> Tensor:
+        """After steps of natural-gradient descent."""
+        values = self.start.values.clone()
+        for rows, known in self.learned:
+            values[rows] = steer_to_belief(known.belief, values[rows], self.target[rows])
+        return values
+
+    def law(self, beliefs: Tensor) -> Tensor:
+        return beliefs @ self.process.emission_matrix
+
+    def _moved(self, edit: Callable[[Learned], Edit], dose: float, source: Tensor, target: Tensor) -> Tensor:
+        values = self.start.values.clone()
+        for rows, known in self.learned:
+            values[rows] = edit(known).dose(values[rows], source[rows], target[rows], dose)
+        return values
 
 
-def moves(bench: Bench, plan: Plan, generator: torch.Generator) -> Iterator[tuple[str, int, float, Tensor]]:
-    """Every edit with its seed and dose, and the values that it leaves."""
-    encoding, start = bench.half.encoding, bench.start.values
-    least = LeastEdit(encoding)
-    shuffled = torch.randperm(len(bench.pairs), generator=generator)
+def moves(
+    bench: Bench, plan: Plan, own: Tensor, generator: torch.Generator
+) -> Iterator[tuple[str, int, float, Tensor]]:
+    """Every edit with its seed and dose, and the values that it leaves; `own` are those of the other histories."""
+    start, target = bench.start.values, bench.target
+    shuffled = target[torch.randperm(len(target), generator=generator)]
     law = next_law(bench)
     for dose in plan.doses:
-        yield LEAST, 0, dose, bench.values(least, dose)
-        yield SHUFFLED, 0, dose, bench.values(least, dose, shuffled)
-        for seed in plan.random_seeds:
-            yield RANDOM, seed, dose, bench.values(RandomEdit(least, encoding, seed), dose)
+        yield LEAST, 0, dose, bench.values(LeastEdit, dose, target)
+        yield SHUFFLED, 0, dose, bench.values(LeastEdit, dose, shuffled)
+        yield SUBSPACE, 0, dose, bench.subspace(dose)
+        for seed in range(plan.subspaces if dose == 1.0 else plan.subspaces_by_dose):
+            yield RANDOM, seed, dose, bench.random(seed, dose)
         if law is not None:
             yield NEXT, 0, dose, start + dose * (law - start)
-    yield "pattern", 0, 1.0, bench.values(PatternEdit(encoding), 1.0)
-    yield "pseudo-inverse", 0, 1.0, bench.values(PseudoinverseEdit(encoding), 1.0)
-    yield "optimised", 0, 1.0, steer_to_belief(encoding, start, bench.beliefs[bench.pairs.target])
-    yield WHOLE, 0, 1.0, bench.half.moment.rows(bench.pairs.target).values
+    yield "pattern", 0, 1.0, bench.values(PatternEdit, 1.0, target)
+    yield "pseudo-inverse", 0, 1.0, bench.values(PseudoinverseEdit, 1.0, target)
+    yield "optimised", 0, 1.0, bench.optimised()
+    yield WHOLE, 0, 1.0, own
 
 
 def next_law(bench: Bench) -> Tensor | None:
-    """Values at which the next-token law is the target's; none where a relaxation stands in the way of derivatives."""
+    """Values at which the model's next-token law is the other's; none where a relaxation stands in the way of derivatives."""
     if isinstance(bench.place, ClampedLevel):
         return None
-    laws = bench.beliefs[bench.pairs.target] @ bench.process.emission_matrix
-    return steer_to_law(bench.place, bench.start, laws)
+    return steer_to_law(bench.place, bench.start, bench.law(bench.target))
 
 
 @torch.no_grad()
@@ -196,82 +117,81 @@ def measure_place(process: HiddenMarkovModel, place: Place, population: Words, p
     """Scores of all moves at one place, for pairs of both halves together."""
     generator = torch.Generator().manual_seed(seed)
     level = population.levels[plan.history - 1]
-    changes: dict[tuple, list[tuple[Tensor, Tensor, Pairs]]] = {}
-    for half in halves(place, population, plan, seed):
-        beliefs = level.filtered[half.rows]
-        for kind, laws in ((ALL, None), (EQUAL, level.next_token_laws[half.rows])):
-            pairs = Pairs.draw(beliefs, plan.pairs, generator, laws)
-            if len(pairs):
-                bench = Bench(process, place, half, pairs, beliefs, plan.horizon)
-                before, exact = model_futures(place, bench.start, plan.horizon), bench.exact()
-                known = Pairs(half.rows[pairs.source], half.rows[pairs.target])
-                for edit, number, dose, values in moves(bench, plan, generator):
-                    change = bench.futures(values) - before
-                    changes.setdefault((kind, edit, number, dose), []).append((change, dose * exact, known))
-    return [row for key, parts in changes.items() for row in scores(key, parts, process.vocab_size, plan.horizon)]
+    deal = Deal.make(place, population, plan, seed)
+    rows: list[dict] = []
+    for kind, laws in ((ALL, None), (EQUAL, level.next_token_laws)):
+        pairs = deal.pairs(level.filtered, laws, generator)
+        if len(pairs):
+            beliefs = (level.filtered[pairs.source], level.filtered[pairs.target])
+            bench = Bench(process, place, deal.moment.rows(pairs.source), *beliefs, list(deal.learned(pairs)))
+            own = deal.moment.values[pairs.target]
+            found = {tuple(key): values for *key, values in moves(bench, plan, own, generator)}
+            rows += [{"pairs": kind} | row for row in scores(bench, found, pairs, plan.horizon)]
+    return rows
 
 
-def scores(key: tuple, parts: list[tuple[Tensor, Tensor, Pairs]], vocab_size: int, horizon: int) -> Iterator[dict]:
-    """A row for each horizon: joint laws of the next 1, 2, ... tokens."""
-    model, exact, pairs = zip(*parts, strict=True)
-    joined = Pairs(torch.cat([part.source for part in pairs]), torch.cat([part.target for part in pairs]))
-    for ahead in range(1, horizon + 1):
-        changed, wanted = (next_tokens(torch.cat(part), vocab_size, ahead) for part in (model, exact))
-        found = agreement(changed, wanted, joined)
-        yield dict(zip(("pairs", "edit", "number", "dose"), key, strict=True)) | {
-            "horizon": ahead,
-            **{name: value for name, value in asdict(found).items() if name != "pairs"},
-            "count": found.pairs,
-        }
+def scores(bench: Bench, moved: dict[tuple, Tensor], pairs: Pairs, horizon: int) -> Iterator[dict]:
+    """A row for each move and horizon (joint laws of the next 1, 2, ... tokens), over the pairs that settle after every move."""
+    said = {key: edited_futures(bench.place, bench.start, values, horizon) for key, values in moved.items()}
+    settled = settled_always({f"{edit} {number}, dose {dose:g}": found for (edit, number, dose), found in said.items()})
+    kept = Pairs(pairs.source[settled], pairs.target[settled])
+    before = model_futures(bench.place, bench.start.rows(settled.nonzero().squeeze(-1)), horizon)
+    exact = exact_futures(bench.process, (bench.target - bench.source)[settled], horizon)
+    words = round(np.mean([known.words for _, known in bench.learned]))
+    for (edit, number, dose), found in said.items():
+        change = found.futures[settled[found.settled]] - before
+        for ahead in range(1, horizon + 1):
+            parts = (next_tokens(part, bench.process.vocab_size, ahead) for part in (change, dose * exact))
+            score = {name: value for name, value in asdict(agreement(*parts, kept)).items() if name != "pairs"}
+            row = {"edit": edit, "number": number, "dose": dose, "horizon": ahead} | score
+            yield row | {"count": len(kept), "unsettled": len(pairs) - len(kept), "learned_from": words}
+
+
+def settled_always(said: dict[str, EditedFutures]) -> Tensor:
+    """The rows that have an equilibrium after every one of these edits.
+
+    Raises:
+        LeftOutError: too many rows are without one after one edit or another.
+    """
+    settled = torch.stack([found.settled for found in said.values()]).all(0)
+    if float((~settled).double().mean()) > MOST_UNSETTLED:
+        worst = min(said, key=lambda name: int(said[name].settled.sum()))
+        raise LeftOutError(
+            f"{int((~settled).sum())} of {len(settled)} states have no equilibrium after one edit or another "
+            f"({int((~said[worst].settled).sum())} after the worst: {worst})"
+        )
+    return settled
 
 
 @torch.no_grad()
 def ablate_place(process: HiddenMarkovModel, place: Place, population: Words, plan: Plan, seed: int) -> list[dict]:
-    """What the next tokens' law loses, in nats, when a subspace is emptied after the history."""
+    """What the law of the next tokens loses, in nats, when a subspace is emptied after the history."""
     level = population.levels[plan.history - 1]
-    lost: dict[tuple[str, int], list[float]] = {}
-    for half in halves(place, population, plan, seed):
-        beliefs, values = level.filtered[half.rows], half.moment.values
-        exact = exact_futures(process, beliefs, plan.horizon)
-        left = {("nothing", 0): values, ("belief", 0): Ablation(half.encoding).move(values, beliefs, beliefs)}
-        for number in plan.random_seeds:
-            left[RANDOM, number] = RandomAblation(half.encoding, number).move(values, beliefs, beliefs)
-        for key, kept in left.items():
-            futures = model_futures(place, place.put(half.moment, kept), plan.horizon)
-            lost.setdefault(key, []).append(divergence(exact, futures))
+    deal = Deal.make(place, population, plan, seed)
+    lost: dict[str, list[tuple[float, int]]] = {}
+    for held in deal.halves:
+        rows, known = held[: plan.ablated], deal.lessons.without(held).belief
+        moment, beliefs = deal.moment.rows(rows), level.filtered[rows]
+        left = {"nothing": moment.values, "belief": Ablation(known).move(moment.values, beliefs, beliefs)}
+        for number in range(plan.subspaces):
+            left[f"{RANDOM} {number}"] = RandomAblation(known, number).move(moment.values, beliefs, beliefs)
+        said = {name: edited_futures(place, moment, values, plan.horizon) for name, values in left.items()}
+        settled = settled_always({f"{name} ablated": found for name, found in said.items()})
+        exact = exact_futures(process, beliefs[settled], plan.horizon)
+        for name, found in said.items():
+            nats = nats_lost(exact, found.futures[settled[found.settled]])
+            lost.setdefault(name, []).append((nats, int(settled.sum())))
+    counts = [count for _, count in lost["nothing"]]
     return [
-        {"ablated": name, "number": number, "divergence": float(np.mean(parts))}
-        for (name, number), parts in lost.items()
+        {
+            "ablated": name,
+            "divergence": float(np.average([nats for nats, _ in parts], weights=counts)),
+            "count": sum(counts),
+        }
+        for name, parts in lost.items()
     ]
 
 
-def measure(plan: Plan, runs: Path, folder: Path, seed: int) -> None:
-    """Every place of every model that isn't in the tables yet; they are written after each.
-
-    A place where an edited state has no equilibrium to relax to is left out by name, and the others go on.
-    """
-    rows, losses, left_out = (load_table(folder / name) for name in ("moves.csv", "ablations.csv", LEFT_OUT))
-    done = {(row["process"], row["model"], row["place"]) for row in (*losses, *left_out)}
-    with progress("{task.completed}/{task.total}") as bar:
-        for config in plan.processes:
-            task = bar.add_task(config, total=len(plan.models))
-            for model in plan.models:
-                found = trained(config, [model], [0], runs, smoke if plan.quick else None)[model, 0]
-                process, predictor = found.comparison.process, found.predictor.double()
-                population = words(process, plan.fit_lengths[1])
-                for name, place in places(predictor).items():
-                    what = {"process": config, "model": model, "place": name}
-                    if tuple(what.values()) in done:
-                        continue
-                    try:
-                        moved = measure_place(process, place, population, plan, seed)
-                        ablated = ablate_place(process, place, population, plan, seed)
-                    except NotSettledError as error:
-                        left_out.append(what | {"reason": str(error)})
-                        save_table(left_out, folder / LEFT_OUT)
-                        continue
-                    rows += [what | row for row in moved]
-                    losses += [what | row for row in ablated]
-                    save_table(rows, folder / "moves.csv")
-                    save_table(losses, folder / "ablations.csv")
-                bar.advance(task)
+def nats_lost(exact: Tensor, futures: Tensor) -> float:
+    """Infinite where the model rules out what can happen."""
+    return math.inf if bool(((exact > 0) & ~(futures > 0)).any()) else divergence(exact, futures)

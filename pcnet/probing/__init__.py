@@ -29,7 +29,14 @@ from pcnet.probing.edits import (
     RandomEdit,
 )
 from pcnet.probing.examination import VERDICT_PROTOCOL, Examination
-from pcnet.probing.futures import exact_futures, model_futures, next_tokens, token_ahead
+from pcnet.probing.futures import (
+    EditedFutures,
+    edited_futures,
+    exact_futures,
+    model_futures,
+    next_tokens,
+    token_ahead,
+)
 from pcnet.probing.gain import Gain, gain_over, summarise
 from pcnet.probing.geometry import CorrelationDimension, correlation_dimension, procrustes_residual, simplex_projection
 from pcnet.probing.groups import Groups
@@ -106,6 +113,7 @@ __all__ = [
     "CutProbe",
     "Decoded",
     "Edit",
+    "EditedFutures",
     "Encoding",
     "Examination",
     "FeatureControl",
@@ -170,6 +178,7 @@ __all__ = [
     "dimensions_for",
     "distance_r2",
     "divergence",
+    "edited_futures",
     "effective_sample_size",
     "encoding_directions",
     "equal_weights",

@@ -1,12 +1,13 @@
 """Laws of the next few tokens: what a process says that follows a belief, and what a model says that follows a state."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from pcnet.probing.places import Moment, Place
+from pcnet.probing.places import Moment, NotSettledError, Place
 from pcnet.processes import HiddenMarkovModel
 from pcnet.typing import State
 
@@ -65,6 +66,49 @@ def model_futures(place: Place, moment: Moment, horizon: int) -> Float[Tensor, "
         return after.logits, after.memory
 
     return continued(step, moment.memory, moment.logits, horizon)
+
+
+class EditedFutures(NamedTuple):
+    """What a model says after an edit, where it has a state to say it from.
+
+    Attributes:
+        futures: of the settled rows alone, in their order.
+        settled: which of all rows these are.
+    """
+
+    futures: Float[Tensor, "S futures"]
+    settled: Bool[Tensor, " B"]
+
+
+@torch.no_grad()
+def edited_futures(place: Place, moment: Moment, values: Float[Tensor, "B D"], horizon: int) -> EditedFutures:
+    """Law of the next `horizon` tokens with these values in the place, for the rows in which the model settles around them.
+
+    A row has not settled if values that are held leave the others without an equilibrium (`NotSettledError`), or if what
+    the model says later on is not finite, because it diverged. One such row doesn't cost the others theirs.
+
+    Args:
+        place: where the values are put.
+        moment: before the edit.
+        values: for every row.
+        horizon: tokens ahead, at least 1.
+
+    Raises:
+        ValueError: as `model_futures`.
+    """
+    check_horizon(horizon, moment.logits.shape[-1])
+    settled = values.isfinite().all(-1)
+    while bool(settled.any()):
+        rows = settled.nonzero().squeeze(-1)
+        try:
+            edited = place.put(moment.rows(rows), values[rows])
+        except NotSettledError as error:
+            settled = settled.index_put((rows,), error.settled)
+            continue
+        futures = model_futures(place, edited, horizon)
+        finite = futures.isfinite().all(-1)
+        return EditedFutures(futures[finite], settled.index_put((rows,), finite))
+    return EditedFutures(moment.logits.new_empty(0, moment.logits.shape[-1] ** horizon, dtype=torch.float64), settled)
 
 
 def continued(step: Step, memory: State, logits: Float[Tensor, "B V"], horizon: int) -> Float[Tensor, "B futures"]:

@@ -4,21 +4,37 @@ import abc
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from pcnet.baselines import Transformer
 from pcnet.baselines.recurrent import Recurrent
-from pcnet.inference import EnergyPoint, EnergyProblem, Inference, Momentum, Status
+from pcnet.inference import CurvedProblem, Inference, NewtonCG, Status
 from pcnet.networks import TemporalPC
 from pcnet.networks.temporal import TokenClamp
-from pcnet.networks.token_problem import TokenProblem
+from pcnet.networks.token_problem import TokenPoint, TokenProblem
 from pcnet.predictor import Predictor
 from pcnet.typing import State
 
 
 class NotSettledError(ValueError):
-    """Raised where values don't reach equilibrium around what is held, so there is no state to go on from."""
+    """Raised where values don't reach equilibrium around what is held, so there is no state to go on from.
+
+    Args:
+        status: how the relaxation of each row ended, a `pcnet.inference.Status`.
+
+    Attributes:
+        settled: which rows did.
+    """
+
+    def __init__(self, status: Int[Tensor, " B"]) -> None:
+        self.settled: Bool[Tensor, " B"] = status == Status.CONVERGED
+        missed, diverged = int((~self.settled).sum()), int((status == Status.DIVERGED).sum())
+        which = f" ({diverged} of them diverged)" if diverged else ""
+        super().__init__(
+            f"relaxation: {missed} of {len(self.settled)} rows did not reach equilibrium{which}; "
+            "raise max_steps or take another solver"
+        )
 
 
 @dataclass(frozen=True)
@@ -211,6 +227,12 @@ class ClampedLevel(Place):
     """The values of one level of a temporal predictive-coding network; the other levels relax again when it is held.
 
     Past and token stay clamped as they were, so the others settle between what these say and what the held level says.
+
+    Args:
+        model: the network.
+        level: held, from 1 next to the senses.
+        relaxation: of the others. By default Newton's method in a trust region: it starts from the values that the others
+            had, and settles where descent with a fixed step oscillates, as it does around levels held far from any history.
     """
 
     def __init__(self, model: TemporalPC, level: int, relaxation: Inference | None = None) -> None:
@@ -218,7 +240,7 @@ class ClampedLevel(Place):
         if not 1 <= level <= len(model.levels):
             raise ValueError(f"level={level}: the network has levels 1..{len(model.levels)}")
         self.level = level
-        self.relaxation = relaxation or Inference(Momentum(step_size=0.1, momentum=0.8), atol=1e-5, max_steps=2000)
+        self.relaxation = relaxation or Inference(NewtonCG(), atol=1e-5, max_steps=300)
 
     def _read(self, tokens: Int[Tensor, "B L"]) -> Moment:
         return self._walk(tokens)
@@ -233,15 +255,12 @@ class ClampedLevel(Place):
         with torch.no_grad():
             solution = self.relaxation.run(problem, start)
         if not bool((solution.status == Status.CONVERGED).all()):
-            missed = int((solution.status != Status.CONVERGED).sum())
-            raise NotSettledError(
-                f"relaxation: {missed} of {len(values)} rows did not reach equilibrium; raise max_steps"
-            )
+            raise NotSettledError(solution.status)
         memory = solution.values
         return replace(moment, memory=memory, logits=self.model.forecast(memory), values=values)
 
 
-class HeldLevel(EnergyProblem):
+class HeldLevel(CurvedProblem):
     """The energy of a token with one level held: its residual is none of the solver's business."""
 
     def __init__(self, problem: TokenProblem, level: int) -> None:
@@ -251,7 +270,13 @@ class HeldLevel(EnergyProblem):
     def rows(self, index: Int[Tensor, " R"]) -> "HeldLevel":
         return HeldLevel(self.problem.rows(index), self.level)
 
-    def at(self, x: State) -> EnergyPoint:
+    def at(self, x: State) -> TokenPoint:
         point = self.problem.at(x)
-        free = (torch.zeros_like(part) if n == self.level else part for n, part in enumerate(point.residual, 1))
-        return EnergyPoint(point.values, tuple(free), point.energy)
+        return replace(point, residual=self._free(point.residual))
+
+    def hessian_product(self, point: TokenPoint, direction: State) -> State:
+        return self._free(self.problem.hessian_product(point, self._free(direction)))
+
+    def _free(self, state: State) -> State:
+        """Nothing where the level is held."""
+        return tuple(torch.zeros_like(part) if n == self.level else part for n, part in enumerate(state, 1))

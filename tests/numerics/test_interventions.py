@@ -5,12 +5,12 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+from planted_observer import observer
 from scipy.optimize import minimize
 
 from pcnet import GRU, LSTM, TemporalPC, Transformer
-from pcnet.inference import Inference, Momentum
+from pcnet.inference import Inference, Momentum, NewtonCG, Status
 from pcnet.networks.temporal import TokenClamp
-from pcnet.predictor import Predictor
 from pcnet.probing import (
     Ablation,
     AllValues,
@@ -18,10 +18,9 @@ from pcnet.probing import (
     Encoding,
     HiddenUnits,
     LeastEdit,
-    Moment,
+    NotSettledError,
     Pairs,
     PatternEdit,
-    Place,
     PseudoinverseEdit,
     RandomAblation,
     RandomEdit,
@@ -29,6 +28,7 @@ from pcnet.probing import (
     ResidualStream,
     agreement,
     divergence,
+    edited_futures,
     exact_futures,
     model_futures,
     next_tokens,
@@ -37,62 +37,6 @@ from pcnet.probing import (
     token_ahead,
 )
 from pcnet.processes import mess3, rrxor, words
-
-WIDTH = 6
-
-
-class Observer(Predictor):
-    """An ideal observer that holds its belief as basis @ belief, beside the last token in other directions."""
-
-    def __init__(self, process, basis):
-        super().__init__(process.vocab_size)
-        self.process, self.basis, self.reader = process, basis, torch.linalg.pinv(basis)
-
-    def start(self, batch_size):
-        return ((self.process.initial_distribution @ self.basis.T).expand(batch_size, -1),)
-
-    def belief(self, state):
-        return state @ self.reader.T
-
-    def forecast(self, state):
-        return (self.belief(state) @ self.process.emission_matrix).clamp(min=1e-300).log()
-
-    def step(self, memory, tokens):
-        after, _ = self.process.advance(self.belief(memory[0]), tokens)
-        after = torch.nan_to_num(after, nan=1 / self.process.num_states)
-        state = after @ self.basis.T
-        return self.forecast(state), (state,)
-
-    def forward(self, tokens):
-        raise NotImplementedError
-
-    def flops(self, length, iterations):
-        return 0.0
-
-    def sequential_depth(self, length, iterations):
-        return 0.0
-
-
-class ObserverState(Place):
-    """What the observer carries."""
-
-    def advance(self, memory, tokens):
-        logits, after = self.model.step(memory, tokens)
-        return Moment(memory, tokens, after, logits, after[0])
-
-    def put(self, moment, values):
-        return Moment(moment.past, moment.tokens, (values,), self.model.forecast(values), values)
-
-    def _read(self, tokens):
-        return self._walk(tokens)
-
-
-def observer(process, seed=0):
-    """Its place, the words of length 5, and their beliefs."""
-    generator = torch.Generator().manual_seed(seed)
-    basis = torch.randn(WIDTH, process.num_states, generator=generator, dtype=torch.float64)
-    level = words(process, 5).levels[-1]
-    return ObserverState(Observer(process, basis)), level
 
 
 def brute_force(process, belief, horizon):
@@ -344,8 +288,68 @@ def test_clamped_level_lets_the_others_relax_to_their_own_minimum():
 def test_clamped_level_says_when_it_does_not_settle():
     place = ClampedLevel(PLACES["level 1"].model, 1, Inference(Momentum(0.1, 0.8), atol=1e-12, max_steps=2))
     start = place.read(HISTORIES)
-    with pytest.raises(ValueError, match="3 of 3 rows did not reach equilibrium; raise max_steps"):
+    with pytest.raises(NotSettledError, match="3 of 3 rows did not reach equilibrium; raise max_steps") as caught:
         place.put(start, start.values + 1)
+    assert not caught.value.settled.any()
+    status = torch.tensor([Status.CONVERGED, Status.DIVERGED, Status.UNCONVERGED])
+    error = NotSettledError(status)
+    assert error.settled.tolist() == [True, False, False]
+    assert str(error).startswith(
+        "relaxation: 2 of 3 rows did not reach equilibrium (1 of them diverged); raise max_steps"
+    )
+
+
+def stiff():
+    """A network whose second level is so strongly tied to the first that descent with the step 0.1 oscillates."""
+    network = seeded(TemporalPC, width=6, inference=Inference(atol=1e-9))
+    with torch.no_grad():
+        network.levels[0].above.weight.mul_(14)
+    return network
+
+
+def test_levels_settle_where_descent_with_a_fixed_step_oscillates():
+    """At the minimum of the energy, against scipy's from the same start: curvature above 2 (1 + momentum) / step is the trap."""
+    network = stiff()
+    place = ClampedLevel(network, 1, Inference(NewtonCG(), atol=1e-9, max_steps=300))
+    descent = ClampedLevel(network, 1, Inference(Momentum(0.1, 0.8), atol=1e-5, max_steps=400))
+    start = place.read(HISTORIES)
+    held = start.values + torch.tensor([[0.0], [0.3], [3.0]]).double()
+    with pytest.raises(NotSettledError) as caught:
+        descent.put(start, held)
+    moment = place.put(start, held)
+    for row in range(len(HISTORIES)):
+        one = start.rows(torch.tensor([row]))
+        problem = network.problem(TokenClamp(one.tokens, one.past))
+
+        def energy(free, problem=problem, row=row):
+            with torch.no_grad():
+                point = problem.at((held[row : row + 1], torch.as_tensor(free)[None]))
+            return float(point.energy), point.residual[1][0].numpy()
+
+        found = minimize(energy, one.memory[1][0].numpy(), jac=True, method="BFGS", options={"gtol": 1e-9})
+        assert energy(moment.memory[1][row].numpy())[0] == pytest.approx(found.fun, abs=1e-9)
+    told = edited_futures(descent, start, held, 2)
+    assert torch.equal(told.settled, caught.value.settled)
+    assert 0 < int(told.settled.sum()) < 3
+    kept = told.settled.nonzero().squeeze(-1)
+    exact = model_futures(place, place.put(start.rows(kept), held[kept]), 2)
+    torch.testing.assert_close(told.futures, exact, rtol=0, atol=1e-4)
+    default = ClampedLevel(network, 1)
+    torch.testing.assert_close(edited_futures(default, start, held, 2).futures[kept], exact, rtol=0, atol=1e-4)
+
+
+def test_a_row_that_diverges_costs_the_others_nothing():
+    place, level = observer(rrxor())
+    start = place.read(level.tokens[:4])
+    values = start.values.clone()
+    values[2] = torch.inf
+    told = edited_futures(place, start, values, 3)
+    assert told.settled.tolist() == [True, True, False, True]
+    expected = exact_futures(rrxor(), level.filtered[[0, 1, 3]], 3)
+    torch.testing.assert_close(told.futures, expected, rtol=0, atol=1e-12)
+    nothing = edited_futures(place, start, torch.full_like(values, torch.nan), 3)
+    assert nothing.futures.shape == (0, 8)
+    assert not nothing.settled.any()
 
 
 @pytest.mark.parametrize("name", ["gru", "values", "residual", "history"])
