@@ -8,6 +8,8 @@ from jaxtyping import Float, Int
 
 CHUNK_ROWS = 1024  # a chunk with a hundred replicates still fits a cache
 
+WIDE = 128  # with fewer features threads wait for the interpreter more than they compute
+
 
 @dataclass(frozen=True)
 class Design:
@@ -30,6 +32,11 @@ class Design:
     def single(cls, features: Float[np.ndarray, "N D"], targets: Float[np.ndarray, "N T"]) -> Self:
         """The ordinary regression: one replicate, in the order in which the rows stand."""
         return cls(features, np.asarray(targets, dtype=np.float64), np.arange(len(features))[:, None])
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether its matrices are worth a thread each."""
+        return self.features.shape[1] >= WIDE
 
     @property
     def num_replicates(self) -> int:

@@ -9,10 +9,11 @@ from jaxtyping import Float, Int
 
 from pcnet.probing.dataset import Array, ProbeData, equal_weights, probability_weights
 from pcnet.probing.groups import Groups
-from pcnet.probing.moments import Design, chunks, measure
+from pcnet.probing.moments import Design, Moments, chunks, measure
 from pcnet.probing.principal import principal_coordinates
 from pcnet.probing.ridge import ALPHAS, Ridge, check_alphas, crossfit, ridge_path
 from pcnet.probing.scoring import Mass, Yardstick, explained, squared_errors, total_variance
+from pcnet.probing.side_by_side import side_by_side
 
 DTYPES = {
     **{"offset": "bool", "position": "str", "weights": "str", "fold_seed": "int64", "r2": "float64", "rmse": "float64"},
@@ -20,6 +21,8 @@ DTYPES = {
     "departures": "str",
 }
 """Columns of ``probe``, in order."""
+ALWAYS = -1
+"""The fold of words that train every fit."""
 COLUMNS = tuple(DTYPES)
 MEASURED = ("r2", "rmse", "alpha", "alpha_at_edge")
 """Those that differ between fits; the others say what was fitted and scored."""
@@ -100,7 +103,7 @@ class Protocol:
                 raise ValueError(f"groups: {len(groups.labels)} labels for {len(lengths)} rows; give one for each")
             name = f"always_training_length={self.always_training_length}"
             return groups.folds(rows, self.num_folds, fold_seed, name)
-        labels = np.full(len(lengths), -1)
+        labels = np.full(len(lengths), ALWAYS)
         labels[rows] = np.random.default_rng(fold_seed).permutation(len(rows)) % self.num_folds
         return labels
 
@@ -227,8 +230,11 @@ def held_out_fits(
         weights: of each word; equal within a length, lengths equal, if None.
     """
     weights, centre = equal_weights(lengths) if weights is None else weights, design.centre()
-    always = measure(design, weights, np.flatnonzero(labels < 0), centre)
-    folds = [measure(design, weights, np.flatnonzero(labels == fold), centre) for fold in range(protocol.num_folds)]
+
+    def moments(fold: int) -> Moments:
+        return measure(design, weights, np.flatnonzero(np.maximum(labels, ALWAYS) == fold), centre)
+
+    always, *folds = side_by_side(moments, range(ALWAYS, protocol.num_folds), wide=design.is_wide)
     for offset in offsets:
         yield crossfit(always, folds, protocol.alphas, offset, design.num_replicates)
 

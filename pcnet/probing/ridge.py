@@ -7,8 +7,9 @@ from itertools import combinations
 import numpy as np
 from jaxtyping import Bool, Float
 
-from pcnet.probing.moments import Moments, total
+from pcnet.probing.moments import WIDE, Moments, total
 from pcnet.probing.principal import LinearPath, PrincipalDirections
+from pcnet.probing.side_by_side import side_by_side
 
 ALPHAS = tuple(10.0**exponent for exponent in range(-12, 3))
 """Default penalties, each relative to the top eigenvalue of the standardised Gram matrix."""
@@ -101,14 +102,21 @@ def crossfit(
         num_replicates: how many groups of equally many targets choose their penalties apart.
     """
     errors = np.zeros((len(folds), len(alphas), folds[0].xy.shape[1]))
-    for one, other in combinations(range(len(folds)), 2):
+    pairs, wide = list(combinations(range(len(folds)), 2)), len(always.x) >= WIDE
+
+    def judged(pair: tuple[int, int]) -> tuple[Float[np.ndarray, "A Q"], Float[np.ndarray, "A Q"]]:
+        one, other = pair
         path = ridge_path(_without(always, folds, one, other), alphas, offset)
-        errors[one] += path.squared_errors(folds[other])
-        errors[other] += path.squared_errors(folds[one])
-    return [
-        _refit(_without(always, folds, held), errors[held], alphas, offset, num_replicates)
-        for held in range(len(folds))
-    ]
+        return path.squared_errors(folds[other]), path.squared_errors(folds[one])
+
+    for (one, other), (of_other, of_one) in zip(pairs, side_by_side(judged, pairs, wide), strict=True):
+        errors[one] += of_other
+        errors[other] += of_one
+    return side_by_side(
+        lambda held: _refit(_without(always, folds, held), errors[held], alphas, offset, num_replicates),
+        range(len(folds)),
+        wide,
+    )
 
 
 def _without(always: Moments, folds: Sequence[Moments], *held: int) -> Moments:

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from pcnet.probing.dataset import ProbeData
 from pcnet.probing.moments import Design, chunks
 from pcnet.probing.ridge import Ridge
+from pcnet.probing.side_by_side import side_by_side
 
 
 @dataclass(frozen=True)
@@ -145,13 +146,16 @@ def squared_errors(
     fits: Sequence[Ridge], design: Design, labels: Int[np.ndarray, " N"], mass: Mass
 ) -> Float[np.ndarray, "G R"]:
     """Weighted squared error of each fold's words under the fit that never saw them, in every group."""
-    errors = np.zeros((mass.num_groups, design.order.shape[1] * design.targets.shape[1]))
-    for fold, fit in enumerate(fits):
+
+    def of_fold(fold: int) -> Float[np.ndarray, "G Q"]:
+        errors = np.zeros((mass.num_groups, design.order.shape[1] * design.targets.shape[1]))
         for rows in chunks(np.flatnonzero(labels == fold)):
             features, residual = design.block(rows)
-            residual -= fit.predict(features)
+            residual -= fits[fold].predict(features)
             errors += mass.of(rows).T @ residual**2
-    return over_targets(errors, design)
+        return errors
+
+    return over_targets(sum(side_by_side(of_fold, range(len(fits)), design.is_wide)), design)
 
 
 def over_targets(values: Float[np.ndarray, "G Q"], design: Design) -> Float[np.ndarray, "G R"]:

@@ -9,9 +9,10 @@ import torch
 from scipy.spatial.distance import pdist
 
 from pcnet.probing import ShuffledBeliefs, ShuffledEverywhere, ShuffledKeepingLastToken, Subject, scores_of_shuffles
-from pcnet.probing.moments import CHUNK_ROWS
-from pcnet.probing.principal import principal_coordinates
+from pcnet.probing.moments import CHUNK_ROWS, WIDE, Design, measure
+from pcnet.probing.principal import PANEL, principal_coordinates
 from pcnet.probing.protocol import DEFAULT_PROTOCOL
+from pcnet.probing.ridge import ridge_path
 from pcnet.probing.scoring import Mass
 from pcnet.processes import mess3, rrxor, words
 
@@ -75,3 +76,30 @@ def test_masses_by_pieces_are_those_of_the_whole() -> None:
     for power in (1, 2):
         np.testing.assert_allclose(mass.total(power), (dense**power).sum(axis=0))
     np.testing.assert_array_equal(Mass.single(weights[:, 0]).of(chosen)[:, 0], weights[chosen, 0])
+
+
+def test_threads_change_no_score() -> None:
+    """Wide features are worked on by threads; the same numbers as by one."""
+    rows, random = words(rrxor(), 6), np.random.default_rng(0)
+    wide = Subject(rrxor(), rows, rows.filtered, random.standard_normal((rows.num_words, WIDE)))
+    before = torch.get_num_threads()
+    tables = []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            tables.append(ShuffledBeliefs(3).permutation_scores(wide, DEFAULT_PROTOCOL, (True,)))
+    finally:
+        torch.set_num_threads(before)
+    pd.testing.assert_frame_equal(*tables, rtol=1e-9)
+
+
+def test_the_quadratic_form_by_panels() -> None:
+    """Errors from moments, for features that fill several panels, against the residuals themselves."""
+    random = np.random.default_rng(0)
+    x, y = random.standard_normal((400, 2 * PANEL + 9)), random.standard_normal((400, 3))
+    design, weights = Design.single(x, y), random.random(400)
+    fitted, judged = (measure(design, weights, rows, design.centre()) for rows in np.split(np.arange(400), 2))
+    path = ridge_path(fitted, (1e-6, 1e-2, 1.0), offset=True)
+    for coef, intercept, errors in zip(path.coef, path.intercept, path.squared_errors(judged), strict=True):
+        residual = y[200:] - x[200:] @ coef - intercept
+        np.testing.assert_allclose(errors, weights[200:] @ residual**2, rtol=1e-10)
