@@ -225,14 +225,13 @@ def measure(case: Case, models: Sequence[str], runs: Path, folder: Path, small: 
     ready = trained(case.config, models, case.seeds, runs, smoke if small else None)
     process = next(iter(ready.values())).comparison.process
     rows = processes.words(process, case.length)
+    if not (folder / f"{case.config}-references.csv").is_file():
+        first = next(iter(ready.values())).predictor
+        place = headline(site_states(first, rows, patterns(first)))
+        save_table(references(case, process, rows, place), folder / f"{case.config}-references.csv")
     for name, seed in missing:
         one_model(case, name, seed, ready[name, seed], runs, rows, folder)
         yield part(case, name, seed)
-    first = next(iter(ready.values())).predictor
-    save_table(
-        references(case, process, rows, headline(site_states(first, rows, patterns(first)))),
-        folder / f"{case.config}-references.csv",
-    )
 
 
 def gathered(folder: Path, ending: str) -> pd.DataFrame:

@@ -17,7 +17,7 @@ def headline(table: pd.DataFrame) -> pd.DataFrame:
     values = ended["site"] == "all value"
     inferring = ended["model"].isin(ended[values]["model"])
     last = ended["site"] == [single[key] for key in zip(ended["process"], ended["model"], strict=True)]
-    return by_model(ended[values | (last & ~inferring)])
+    return by_model(ended[values | (last & ~inferring)]).sort_values("process", kind="stable")
 
 
 def summary(table: pd.DataFrame, outlines: pd.DataFrame) -> pd.DataFrame:
