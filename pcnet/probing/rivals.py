@@ -55,7 +55,7 @@ class Rival:
         strata = np.unique(np.stack([lengths, cells]), axis=1, return_inverse=True)[1].ravel()
         # what is left of a determined target is rounding, and rounding isn't evidence
         residual = np.where(np.abs(targets - means) > TOLERANCE, targets - means, 0.0)
-        return cls(name, means, residual, strata, cell_r2(cells, subject))
+        return cls(name, telling(means), residual, strata, cell_r2(cells, subject))
 
     @classmethod
     def of_features(cls, name: str, features: Float[Array, "N C"], subject: Subject) -> Self:
@@ -67,7 +67,7 @@ class Rival:
             subject: words and targets.
         """
         lengths, targets = subject.words.lengths.numpy(), as_numpy(subject.targets)
-        known = as_numpy(features).astype(np.float64)
+        known = telling(as_numpy(features).astype(np.float64))
         design = Design.single(known, targets)
         rows = measure(design, equal_weights(lengths), np.arange(len(lengths)), design.centre())
         best = ridge_path(rows, (0.0,), offset=True)
@@ -116,7 +116,11 @@ def softmax_rival(subject: Subject) -> Rival:
 
 
 def known_to(rivals: Sequence[Rival], targets: Float[np.ndarray, "N T"]) -> Float[np.ndarray, "N C"]:
-    """All that the rivals say of the targets, side by side, leaving out those who say nothing."""
-    said = [targets - rival.residual for rival in rivals]
-    telling = [each for each in said if np.ptp(each, axis=0).max() > TOLERANCE]
-    return np.concatenate(telling or [np.zeros_like(targets)], axis=1)
+    """All that the rivals say of the targets, side by side."""
+    return telling(np.concatenate([targets - rival.residual for rival in rivals], axis=1))
+
+
+def telling(said: Float[np.ndarray, "N C"]) -> Float[np.ndarray, "N K"]:
+    """The columns that vary by more than rounding, which a probe would standardise into features; one of zeros if none do."""
+    varying = np.ptp(said, axis=0) > TOLERANCE
+    return said[:, varying] if varying.any() else np.zeros((len(said), 1))

@@ -1,6 +1,7 @@
 """The verdict and its tests: exact p values against every permutation, corrections by hand, planted answers."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -321,3 +322,16 @@ def test_what_a_verdict_refuses(arguments, message):
     given = {"sites": {"x": np.zeros((rows, 2))}, "subject": whole} | arguments
     with pytest.raises(ValueError, match=message):
         verdict(**given)
+
+
+def test_rounding_is_no_feature():
+    """What is known of the targets doesn't hang on their last digits: columns of rounding would be standardised to features."""
+    whole = subject(rrxor(), 7)
+    errors = []
+    for seed in range(3):
+        last_digits = 1e-15 * np.random.default_rng(seed).standard_normal(whole.words.filtered.shape)
+        exam = Examination.of(replace(whole, targets=whole.words.filtered.numpy() + last_digits))
+        for said in (exam.known, *(rival.explained for rival in exam.rivals)):
+            assert np.ptp(said, axis=0).min() > 1e-9 or not said.any()
+        errors.append(exam.known_error)
+    np.testing.assert_allclose(errors, errors[0], rtol=1e-6)
