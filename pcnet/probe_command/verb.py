@@ -27,7 +27,7 @@ activation t has seen tokens 0..t. The process's own parameters are options, as 
 EPILOG = """\
 the folder then holds probe.png and probe.svg, summary.csv (what is printed), scores.csv (every fold seed and position)
 and, with --verdict, verdict.csv. For each site of 64 features, 1000 sequences of 10 tokens take ten seconds and 30,000
-a minute and a half; a verdict ten seconds for every 1000 words
+a minute and a half; a verdict on 350 to 1000 words takes six to eight more
 
 exit codes: 0 done, 2 something was wrong with the call, 130 interrupted"""
 FOLDER = Path("runs/probe")

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pcnet.report.plots.simplex import belief_colours, marker_area, thinned
@@ -86,6 +85,7 @@ class Paper:
         return type(self)(self.rows, self.colours, self.corners, self.origin, self.labels, limits)
 
 
+@styled()
 def draw_probe(
     summary: pd.DataFrame,
     answers: Mapping[str, str],
@@ -110,18 +110,6 @@ def draw_probe(
     Returns:
         The PNG.
     """
-    with styled():
-        return save(_figure(summary, answers, title, lengths, exact, decoded), folder, "probe")
-
-
-def _figure(
-    summary: pd.DataFrame,
-    answers: Mapping[str, str],
-    title: str,
-    lengths: Int[NDArray, " N"],
-    exact: Float[NDArray, "N S"] | None,
-    decoded: Mapping[str, Float[NDArray, "N S"] | None],
-) -> Figure:
     sites = [site for site in dict.fromkeys(summary["site"]) if site]
     shown = sites[:MOST_SITES]
     columns = 1 if exact is None else 2 if exact.shape[1] == 2 else 3
@@ -147,7 +135,7 @@ def _figure(
         drawn = "held-out rows, at most" if columns == 2 else "held-out rows coloured by their exact belief, at most"
         figure.supxlabel(f"points: {drawn} {MOST_POINTS:,}", x=0.99, ha="right", fontsize=10, color=GREY)
     figure.suptitle(f"Held-out R² of {title}{others}", x=0.01, ha="left", fontsize=14, fontweight="bold")
-    return figure
+    return save(figure, folder, "probe")
 
 
 def _rows_of(summary: pd.DataFrame, site: str) -> pd.DataFrame:
