@@ -22,13 +22,13 @@ from comparisons.belief_geometry_tables import differences, summary
 from comparisons.checkpoints import Trained, snapshots, trained, untrained
 from comparisons.kept import markdown, progress, save_table, whole
 from pcnet import HiddenMarkovModel, TemporalPC, Transformer, processes
-from pcnet.cli import smoke
+from pcnet.cli.verbs import smoke
 from pcnet.probing import Protocol, ShuffledBeliefs, Subject, belief_beyond_next_token_law, decode, population_r2, probe
-from pcnet.probing.distances import distance_r2, prefix_counts
-from pcnet.probing.geometry import correlation_dimension, procrustes_residual
-from pcnet.probing.subspaces import dimensions_for, participation_ratio
-from pcnet.probing.unsupervised import own_futures, predictive_geometry
-from pcnet.probing.where import SiteState, at_a_glance, site_states, where
+from pcnet.probing.geometry.distances import distance_r2, prefix_counts
+from pcnet.probing.geometry.location import SiteState, at_a_glance, site_states, where
+from pcnet.probing.geometry.shapes import correlation_dimension, procrustes_residual
+from pcnet.probing.geometry.subspaces import dimensions_for, participation_ratio
+from pcnet.probing.geometry.unsupervised import own_futures, predictive_geometry
 from pcnet.processes import Words
 
 ONE_DEAL = Protocol(fold_seeds=(0,))

@@ -42,7 +42,7 @@ def trained(
         models: names of its models; those that the configuration doesn't have are an error.
         seeds: of training; need not be those of the configuration.
         runs: the folder that holds the folders of runs.
-        changes: made to the configuration's settings, for a folder that isn't there yet (``pcnet.cli.smoke``, say).
+        changes: made to the configuration's settings, for a folder that isn't there yet (``pcnet.cli.verbs.smoke``, say).
 
     Raises:
         ConfigError: there is no such configuration.

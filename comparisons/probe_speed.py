@@ -35,7 +35,7 @@ from pcnet.probing import (
     Subject,
     scores_of_shuffles,
 )
-from pcnet.probing.protocol import DEFAULT_PROTOCOL, Protocol
+from pcnet.probing.regression.protocol import DEFAULT_PROTOCOL, Protocol
 from pcnet.processes import mess3, sample, words
 
 CONTROLS: tuple[Control, ...] = (

@@ -23,11 +23,11 @@ from comparisons.belief_geometry_tables import spread
 from comparisons.checkpoints import Trained, trained, untrained
 from comparisons.kept import markdown, progress, save_picture, save_table, whole
 from pcnet import TemporalPC, Transformer, processes
-from pcnet.cli import smoke
+from pcnet.cli.verbs import smoke
 from pcnet.probing import belief_beyond_next_token_law, probe
-from pcnet.probing.separation import separation
-from pcnet.probing.walk import walk
-from pcnet.probing.where import SiteState, site_states
+from pcnet.probing.geometry.location import SiteState, site_states
+from pcnet.probing.geometry.merging import separation
+from pcnet.probing.rows.prefix_walk import walk
 from pcnet.processes import Words
 
 NEGLIGIBLE = 1e-6

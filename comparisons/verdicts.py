@@ -17,13 +17,13 @@ import torch
 from comparisons.checkpoints import Trained, trained, untrained
 from comparisons.kept import markdown, progress, save_table, whole
 from pcnet import processes
-from pcnet.cli import smoke
+from pcnet.cli.verbs import smoke
 from pcnet.probing import Subject
-from pcnet.probing.banks import Bank, default_banks
-from pcnet.probing.examination import Examination
-from pcnet.probing.rivals import softmax_rival
-from pcnet.probing.verdict import examine
-from pcnet.probing.walk import walk
+from pcnet.probing.controls.banks import Bank, default_banks
+from pcnet.probing.controls.rivals import softmax_rival
+from pcnet.probing.rows.prefix_walk import walk
+from pcnet.probing.verdict.examination import Examination
+from pcnet.probing.verdict.judgement import examine
 from pcnet.processes import Words
 
 CONFIGS = {"zrr": 10, "rrxor": 10, "mess3": 6}

@@ -2,9 +2,6 @@ from .baselines import GRU as GRU
 from .baselines import LSTM as LSTM
 from .baselines import RNN as RNN
 from .baselines import Transformer as Transformer
-from .capture import Activations as Activations
-from .capture import Site as Site
-from .capture import capture as capture
 from .diagnostics import Diagnosis as Diagnosis
 from .diagnostics import InferenceIsTrivial as InferenceIsTrivial
 from .diagnostics import diagnose as diagnose
@@ -122,3 +119,6 @@ from .processes import statistical_complexity as statistical_complexity
 from .processes import time_reversal as time_reversal
 from .processes import token_log_probabilities as token_log_probabilities
 from .processes import words as words
+from .sites import Activations as Activations
+from .sites import Site as Site
+from .sites import capture as capture

@@ -28,7 +28,7 @@ from pcnet.probing import (
     decode,
     probe,
 )
-from pcnet.probing.walk import Walk, excess_loss, walk
+from pcnet.probing.rows.prefix_walk import Walk, excess_loss, walk
 from pcnet.processes import HiddenMarkovModel, Words, words
 from pcnet.records import Tables
 from pcnet.tables import COLUMNS, EQUILIBRIUM

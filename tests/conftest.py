@@ -8,7 +8,7 @@ from threadpoolctl import threadpool_limits
 
 from pcnet.inference import GaussNewton, Inference
 from pcnet.networks import TemporalPC
-from pcnet.networks.token_problem import TokenProblem, Weights
+from pcnet.networks.fast.token_problem import TokenProblem, Weights
 
 # The tests are thousands of small operations: a second thread only gets in the way, on a busy machine by a factor of ten.
 torch.set_num_threads(1)

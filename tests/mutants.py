@@ -55,7 +55,7 @@ class Mutant:
         target.write_text(target.read_text().replace(self.line, self.defect))
 
 
-TOKEN, TEMPORAL, SOLVE = "networks/token_problem.py", "networks/temporal.py", "inference/solve.py"
+TOKEN, TEMPORAL, SOLVE = "networks/fast/token_problem.py", "networks/time/temporal.py", "inference/loop.py"
 ENERGY_TESTS, SOLVE_TESTS = "numerics/test_token_energy.py", "numerics/test_solve.py"
 RATE_TESTS = "numerics/test_solvers_rates.py"
 GRADIENT_TESTS, CAPTURE_TESTS = "numerics/test_gradients.py", "integration/test_capture.py"
@@ -68,56 +68,56 @@ MUTANTS = [
     # processes
     Mutant(
         "belief not normalised",
-        "processes/hmm.py",
+        "processes/models/hmm.py",
         "return joint / probabilities.unsqueeze(1), probabilities",
         "return joint, probabilities",
         BELIEF_TESTS,
     ),
     Mutant(
         "emission by arrival instead of departure",
-        "processes/hmm.py",
+        "processes/models/hmm.py",
         "return (self.transition_matrices @ self.right_vector).T.contiguous()",
         "return (self.right_vector @ self.transition_matrices).T.contiguous()",
         BELIEF_TESTS,
     ),
     Mutant(
         "belief off by one token",
-        "processes/beliefs.py",
+        "processes/beliefs/filtering.py",
         "beliefs[1:] for part in found], filtered",
         "beliefs[:-1] for part in found], filtered",
         BELIEF_TESTS,
     ),
     Mutant(
         "stationary law of the reversed chain",
-        "processes/stationary.py",
+        "processes/models/stationary.py",
         "law[k] = law[:k] @ routed[:k, k]",
         "law[k] = law[:k] @ routed[k, :k]",
         PROCESS_TESTS,
     ),
     Mutant(
         "first token drawn with the start's number",
-        "processes/sampling.py",
+        "processes/beliefs/sampling.py",
         "uniforms[1:], self.rows)",
         "uniforms[:-1], self.rows)",
         "numerics/test_sampling.py",
     ),
     Mutant(
         "word without its parent's probability",
-        "processes/words.py",
+        "processes/beliefs/word_tree.py",
         "probabilities=level.probabilities[parents] * probabilities",
         "probabilities=probabilities",
         BELIEF_TESTS,
     ),
     Mutant(
         "entropies in bits",
-        "processes/entropies.py",
+        "processes/information/entropies.py",
         "return torch.special.entr(laws).sum(-1)",
         "return torch.special.entr(laws).sum(-1) / 0.6931471805599453",
         "numerics/test_process_information.py",
     ),
     Mutant(
         "constrained belief without its past",
-        "processes/constrained.py",
+        "processes/beliefs/constrained.py",
         "shifts = carried[level.parents] + single",
         "shifts = single",
         BELIEF_TESTS,
@@ -340,7 +340,7 @@ MUTANTS = [
     ),
     Mutant(
         "hooks left behind",
-        "capture.py",
+        "sites.py",
         "            stack.callback(handle.remove)\n",
         "",
         f"{CAPTURE_TESTS}::test_what_is_seen_holds_no_graph_and_nothing_stays_behind",
@@ -511,77 +511,77 @@ MUTANTS = [
     # probing
     Mutant(
         "judged fold in the training set",
-        "probing/ridge.py",
+        "probing/regression/ridge.py",
         "ridge_path(_without(always, folds, one, other), alphas, offset)",
         "ridge_path(_without(always, folds, one), alphas, offset)",
         "numerics/test_probe_protocol.py",
     ),
     Mutant(
         "held-out fold in the training set",
-        "probing/ridge.py",
+        "probing/regression/ridge.py",
         "_refit(_without(always, folds, held), errors[held], alphas",
         "_refit(_without(always, folds), errors[held], alphas",
         "numerics/test_probe_protocol.py",
     ),
     Mutant(
         "shuffled across lengths",
-        "probing/shuffles.py",
+        "probing/controls/shuffles.py",
         "rows = np.flatnonzero(shared == number)",
         "rows = np.flatnonzero(shared >= 0)",
         "numerics/test_probe_controls.py::test_each_permutation_scores_as_if_it_were_alone",
     ),
     Mutant(
         "ties count for the observed statistic",
-        "probing/significance.py",
+        "probing/verdict/significance.py",
         "statistics >= observed - tie",
         "statistics > observed + tie",
         "numerics/test_verdict.py::test_rank_p_value_counts_ties_against_the_observed",
     ),
     Mutant(
         "Holm's factors in the wrong order",
-        "probing/significance.py",
+        "probing/verdict/significance.py",
         "np.arange(len(values), 0, -1)",
         "np.arange(1, len(values) + 1)",
         "numerics/test_verdict.py::test_holm_by_hand",
     ),
     Mutant(
         "the smallest p value of the controls counts",
-        "probing/verdict.py",
+        "probing/verdict/judgement.py",
         "holm([max(each.p_value",
         "holm([min(each.p_value",
         "numerics/test_verdict.py::test_the_largest_p_value_counts",
     ),
     Mutant(
         "one token is taken off the wrong end",
-        "probing/futures.py",
+        "probing/interventions/futures.py",
         "reshape(len(futures), vocab_size ** (horizon - 1), vocab_size, -1).sum((1, 3))",
         "reshape(len(futures), vocab_size ** (horizon - 1), vocab_size, -1).sum((2, 3))",
         "numerics/test_interventions.py::test_shorter_and_single_token_laws_are_marginals",
     ),
     Mutant(
         "features are drawn from any law",
-        "probing/separation.py",
+        "probing/geometry/merging.py",
         "_drawn_within(groups.laws, generator)",
         "_drawn_within(groups.beliefs, generator)",
         "numerics/test_geometry.py::test_separation_is_not_fooled_by_noise_or_shuffles",
     ),
     Mutant(
         "scores not weighted by probability",
-        "probing/dataset.py",
+        "probing/rows/dataset.py",
         '"probability": probability_weights(self.lengths, self.probabilities)',
         '"probability": equal_weights(self.lengths)',
         "numerics/test_probe_protocol.py",
     ),
     Mutant(
         "slopes not scaled back",
-        "probing/principal.py",
+        "probing/regression/principal.py",
         "directions=inverse[:, None] * vectors,",
         "directions=vectors,",
         "numerics/test_probe_ridge.py",
     ),
     Mutant(
         "features not centred",
-        "probing/principal.py",
+        "probing/regression/principal.py",
         "gram = rows.xx / rows.weight - np.outer(mean_x, mean_x)",
         "gram = rows.xx / rows.weight",
         "numerics/test_probe_ridge.py",

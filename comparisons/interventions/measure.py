@@ -8,7 +8,7 @@ from comparisons.checkpoints import trained
 from comparisons.interventions.bench import LeftOutError, ablate_place, measure_place
 from comparisons.interventions.plan import DRAWN, Plan, places
 from comparisons.kept import load_table, progress, save_table
-from pcnet.cli import smoke
+from pcnet.cli.verbs import smoke
 from pcnet.networks import TemporalPC
 from pcnet.predictor import Predictor
 from pcnet.probing import Place

@@ -10,7 +10,7 @@ from comparisons.solvers.course import Course
 from comparisons.solvers.minima import Minima
 from comparisons.solvers.points import LINEAR, Plan, Point, Task, make
 from pcnet import Anderson, Direct, Euler, GaussNewton, Heun, InErrors, Momentum, NewtonCG, Solver
-from pcnet.diagnostics import conditioning
+from pcnet.diagnostics import condition as conditioning
 
 DEFAULT = "Gauss-Newton (default)"
 VALUES, ERRORS = "descent in values, tuned", "descent in errors, tuned"

@@ -8,8 +8,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pcnet.capture import Site
 from pcnet.predictor import Predictor, check_sizes
+from pcnet.sites import Site
 from pcnet.typing import State
 
 

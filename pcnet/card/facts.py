@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from pcnet.card.catalogue import Value
+from pcnet.card.listing import Value
 from pcnet.processes import (
     HiddenMarkovModel,
     MixedStatePresentation,

@@ -1,7 +1,7 @@
 """Lightning data modules."""
 
 from pcnet.data.benchmarks import BenchmarkData, CIFAR10Data, FashionMNISTData, MNISTData
-from pcnet.data.digits import DigitsData, digits, stratified_folds
+from pcnet.data.digit_images import DigitsData, digits, stratified_folds
 from pcnet.data.images import Batches, ImageData, Images, Loader, Scaling, ShuffledBatches, Split
 from pcnet.data.patches import PatchData, Whitening, cut_patches, photographs
 from pcnet.data.sequences import SequenceBatch, SequenceData, SequenceStream

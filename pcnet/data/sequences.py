@@ -9,7 +9,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from pcnet.processes import Process, token_log_probabilities
-from pcnet.processes.sampling import sample_batches
+from pcnet.processes.beliefs.sampling import sample_batches
 
 AHEAD = 2**15
 """Tokens that are drawn at once: a few calls for many small batches instead of as many for each."""

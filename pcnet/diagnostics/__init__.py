@@ -1,11 +1,11 @@
 """What a person asks of a predictive-coding network: what inference did, how hard it was, what weights learn from it."""
 
-from pcnet.diagnostics.conditioning import conditioning
-from pcnet.diagnostics.course import course
+from pcnet.diagnostics.condition import conditioning
+from pcnet.diagnostics.descent import course
 from pcnet.diagnostics.diagnosis import Diagnosis, diagnose
 from pcnet.diagnostics.regime import Regime, Standing, standing
 from pcnet.diagnostics.scoring import Scores, evaluate
-from pcnet.networks.trivial import InferenceIsTrivial, inference_is_trivial, warn_if_trivial
+from pcnet.networks.graph.trivial import InferenceIsTrivial, inference_is_trivial, warn_if_trivial
 
 __all__ = [
     "Diagnosis",

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from pcnet.diagnostics.conditioning import conditioning
-from pcnet.diagnostics.course import course
+from pcnet.diagnostics.condition import conditioning
+from pcnet.diagnostics.descent import course
 from pcnet.diagnostics.regime import Standing, standing
 from pcnet.inference import Relaxation, Solution
 from pcnet.networks import GraphNetwork
-from pcnet.networks.graph_structure import Clamped
-from pcnet.networks.trivial import warn_if_trivial
+from pcnet.networks.graph.structure import Clamped
+from pcnet.networks.graph.trivial import warn_if_trivial
 
 RECORDED = (0, 1, 2, 3, 5, 8, 13, 20, 30, 50, 80, 130, 200, 300, 500, 800, 1300, 2000, 3000, 5000)
 """Iterations that a diagnosis looks at."""

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from pcnet.inference import Inference, NewtonCG, Relaxation, Solution, Status
 from pcnet.learning.explicit import energy_gradients
 from pcnet.networks import GraphNetwork, GraphProblem
-from pcnet.networks.graph_structure import Clamped
-from pcnet.networks.trivial import inference_is_trivial
+from pcnet.networks.graph.structure import Clamped
+from pcnet.networks.graph.trivial import inference_is_trivial
 from pcnet.typing import State
 
 ALIKE = 0.99

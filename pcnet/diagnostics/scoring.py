@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pcnet.networks import GraphNetwork
-from pcnet.networks.graph import has_class_law
+from pcnet.networks.graph.network import has_class_law
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from pcnet.capture import capture
 from pcnet.efficiency.memory import peak_memory
 from pcnet.efficiency.timing import latency, num_threads
 from pcnet.networks import TemporalPC
 from pcnet.predictor import Predictor, check_sizes
 from pcnet.processes import HiddenMarkovModel, sample
+from pcnet.sites import capture
 
 TYPICAL_SEQUENCES = 256
 """Sequences on which inference iterations are counted."""

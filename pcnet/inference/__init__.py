@@ -17,6 +17,7 @@ from pcnet.inference.gauss_newton import GaussNewton
 from pcnet.inference.gradient import Euler, Heun, Momentum
 from pcnet.inference.langevin import sample
 from pcnet.inference.linear import conjugate_gradients
+from pcnet.inference.loop import solve, unroll
 from pcnet.inference.monotone import Monotone
 from pcnet.inference.newton import Direct, NewtonCG
 from pcnet.inference.settings import (
@@ -29,7 +30,6 @@ from pcnet.inference.settings import (
     Relaxation,
 )
 from pcnet.inference.solution import Solution, Status, Work
-from pcnet.inference.solve import solve, unroll
 from pcnet.inference.solver import Solver
 
 __all__ = [

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pcnet.inference.equilibrium import EnergyProblem, add, scale
-from pcnet.inference.solve import check_fit, check_values
+from pcnet.inference.loop import check_fit, check_values
 from pcnet.inference.solver import check_step_size
 from pcnet.typing import State
 

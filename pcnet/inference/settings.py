@@ -8,8 +8,8 @@ import torch
 
 from pcnet.inference.equilibrium import Equilibrium, FlowProblem, Point, scale
 from pcnet.inference.gauss_newton import GaussNewton
+from pcnet.inference.loop import check_fit, check_settings, check_values, group_rms, solve
 from pcnet.inference.solution import Solution, Status, Work
-from pcnet.inference.solve import check_fit, check_settings, check_values, group_rms, solve
 from pcnet.inference.solver import Solver, check_step_size
 from pcnet.typing import State
 

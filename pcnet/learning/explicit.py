@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from pcnet.networks import GraphPoint
-from pcnet.networks.graph_structure import Structure
+from pcnet.networks.graph.structure import Structure
 from pcnet.typing import State
 
 Gradients = dict[nn.Parameter, Tensor]

@@ -14,7 +14,7 @@ from pcnet.learning.rule import EquilibriumRule, next_token_loss, valued, with_w
 from pcnet.learning.task import OutputTask
 from pcnet.learning.tokens import as_rows, every_token, infer_tokens
 from pcnet.networks import GraphNetwork, GraphPoint, GraphProblem, TemporalPC
-from pcnet.networks.temporal import TokenClamp, Trajectory
+from pcnet.networks.time.temporal import TokenClamp, Trajectory
 from pcnet.predictor import check_sizes
 from pcnet.typing import State
 

@@ -9,14 +9,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pcnet.inference import Euler, Solver
-from pcnet.inference.solve import group_rms
+from pcnet.inference.loop import group_rms
 from pcnet.inference.solver import check_structure
 from pcnet.learning.example import Example
 from pcnet.learning.explicit import energy_gradients, handed
 from pcnet.learning.relaxed import Relaxed, for_rows, kept
 from pcnet.learning.rule import SteppedRule, check_example, check_graph, with_weight_prior
 from pcnet.networks import Clamped, GraphNetwork, GraphPoint
-from pcnet.networks.trivial import warn_if_trivial
+from pcnet.networks.graph.trivial import warn_if_trivial
 from pcnet.predictor import check_sizes
 from pcnet.typing import State
 

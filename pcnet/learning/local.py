@@ -13,7 +13,7 @@ from pcnet.learning.relaxed import for_rows, kept, relax
 from pcnet.learning.rule import EquilibriumRule, next_token_loss, valued, with_weight_prior
 from pcnet.learning.tokens import as_rows, every_token, infer_tokens
 from pcnet.networks import GraphNetwork, TemporalPC
-from pcnet.networks.trivial import warn_if_trivial
+from pcnet.networks.graph.trivial import warn_if_trivial
 
 
 @dataclass(frozen=True)

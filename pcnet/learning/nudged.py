@@ -16,8 +16,8 @@ from pcnet.learning.rule import EquilibriumRule, next_token_loss, valued, with_w
 from pcnet.learning.task import OutputTask
 from pcnet.learning.tokens import as_rows, infer_tokens
 from pcnet.networks import GraphNetwork, GraphProblem, TemporalPC
-from pcnet.networks.temporal import TokenClamp
-from pcnet.networks.token_problem import NudgedProblem
+from pcnet.networks.fast.token_problem import NudgedProblem
+from pcnet.networks.time.temporal import TokenClamp
 from pcnet.typing import State
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from pcnet.inference.equilibrium import CurvedErrorProblem, Metric, PackedMetric
 from pcnet.learning.task import OutputTask
 from pcnet.networks import GraphPoint, GraphProblem
-from pcnet.networks.graph_structure import Structure
+from pcnet.networks.graph.structure import Structure
 from pcnet.typing import State
 
 

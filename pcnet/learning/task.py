@@ -9,8 +9,8 @@ from torch import Tensor
 from pcnet.energies import Energy, ErrorEnergy, Gaussian
 from pcnet.learning.example import Example
 from pcnet.networks import Clamped, GraphNetwork, GraphProblem, Prediction, Skip
-from pcnet.networks.graph_problem import problem_of
-from pcnet.networks.graph_structure import Structure
+from pcnet.networks.graph.problem import problem_of
+from pcnet.networks.graph.structure import Structure
 from pcnet.typing import State
 
 

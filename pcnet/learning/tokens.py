@@ -4,8 +4,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from pcnet.inference import Inference, Status
-from pcnet.networks.temporal import TemporalPC, TokenClamp, Trajectory
-from pcnet.networks.token_problem import TokenProblem
+from pcnet.networks.fast.token_problem import TokenProblem
+from pcnet.networks.time.temporal import TemporalPC, TokenClamp, Trajectory
 from pcnet.typing import State
 
 

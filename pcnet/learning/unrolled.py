@@ -12,7 +12,7 @@ from pcnet.learning.relaxed import diverged
 from pcnet.learning.rule import EquilibriumRule, next_token_loss, with_weight_prior
 from pcnet.learning.task import OutputTask
 from pcnet.networks import GraphNetwork, TemporalPC
-from pcnet.networks.temporal import TokenClamp
+from pcnet.networks.time.temporal import TokenClamp
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,11 @@
 from pcnet.networks.activations import Activation, Identity, LeakyReLU, ReLU, Softplus, Tanh
 from pcnet.networks.base import PCNetwork
 from pcnet.networks.convolutions import convolution, transposed_convolution
-from pcnet.networks.graph import GraphNetwork, Node, PCGraph
-from pcnet.networks.graph_problem import GraphPoint, GraphProblem
-from pcnet.networks.graph_structure import Clamped, Prediction
-from pcnet.networks.hierarchical import HierarchicalPC, MuPC, Parameterisation, Standard, hierarchy
+from pcnet.networks.graph.hierarchical import HierarchicalPC, MuPC, Parameterisation, Standard, hierarchy
+from pcnet.networks.graph.network import GraphNetwork, Node, PCGraph
+from pcnet.networks.graph.problem import GraphPoint, GraphProblem
+from pcnet.networks.graph.recurrent_view import RecurrentView
+from pcnet.networks.graph.structure import Clamped, Prediction
 from pcnet.networks.layers import (
     ActiveDense,
     AutogradLayer,
@@ -15,8 +16,7 @@ from pcnet.networks.layers import (
     Linearised,
     Skip,
 )
-from pcnet.networks.recurrent_view import RecurrentView
-from pcnet.networks.temporal import TemporalPC
+from pcnet.networks.time.temporal import TemporalPC
 
 __all__ = [
     "Activation",

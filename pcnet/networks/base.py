@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from pcnet.capture import Iterates, Site
 from pcnet.inference import Solution
 from pcnet.inference.equilibrium import Equilibrium
+from pcnet.sites import Iterates, Site
 from pcnet.typing import State
 
 

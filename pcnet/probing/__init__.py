@@ -1,9 +1,7 @@
 """One probing layer for every architecture: do activations linearly encode the beliefs of the process?"""
 
-from pcnet.probing.answers import Answer, Comparison, SiteVerdict, Verdict
-from pcnet.probing.banks import Bank, ScoredBank, default_banks, other_belief, reservoir
-from pcnet.probing.clusters import ClusterFits, cluster_fits
-from pcnet.probing.controls import (
+from pcnet.probing.controls.banks import Bank, ScoredBank, default_banks, other_belief, reservoir
+from pcnet.probing.controls.known import (
     AdditiveHistory,
     ConstrainedBelief,
     Control,
@@ -15,10 +13,35 @@ from pcnet.probing.controls import (
     NextTokenLaw,
     RandomSubspace,
 )
-from pcnet.probing.dataset import effective_sample_size, equal_weights, probability_weights
-from pcnet.probing.decoded import Decoded, Reliability, decoded_scores, reliability
-from pcnet.probing.distances import distance_r2, prefix_counts
-from pcnet.probing.edits import (
+from pcnet.probing.controls.shuffles import (
+    Shuffled,
+    ShuffledBeliefs,
+    ShuffledEverywhere,
+    ShuffledKeepingLastToken,
+    scores_of_shuffles,
+)
+from pcnet.probing.controls.untrained import Untrained, UntrainedCopies, UntrainedNetwork
+from pcnet.probing.geometry.decoded import Decoded, Reliability, decoded_scores, reliability
+from pcnet.probing.geometry.distances import distance_r2, prefix_counts
+from pcnet.probing.geometry.location import SiteState, at_a_glance, site_states, where
+from pcnet.probing.geometry.merging import Separation, separation
+from pcnet.probing.geometry.shapes import (
+    CorrelationDimension,
+    correlation_dimension,
+    procrustes_residual,
+    simplex_projection,
+)
+from pcnet.probing.geometry.subspaces import (
+    dimensions_for,
+    encoding_directions,
+    factor_overlaps,
+    factored_share,
+    participation_ratio,
+    principal_angles,
+    subspace_overlap,
+)
+from pcnet.probing.geometry.unsupervised import PredictiveGeometry, observed_futures, own_futures, predictive_geometry
+from pcnet.probing.interventions.edits import (
     Ablation,
     Edit,
     Encoding,
@@ -28,8 +51,7 @@ from pcnet.probing.edits import (
     RandomAblation,
     RandomEdit,
 )
-from pcnet.probing.examination import VERDICT_PROTOCOL, Examination
-from pcnet.probing.futures import (
+from pcnet.probing.interventions.futures import (
     EditedFutures,
     edited_futures,
     exact_futures,
@@ -37,14 +59,8 @@ from pcnet.probing.futures import (
     next_tokens,
     token_ahead,
 )
-from pcnet.probing.gain import Gain, gain_over, summarise
-from pcnet.probing.geometry import CorrelationDimension, correlation_dimension, procrustes_residual, simplex_projection
-from pcnet.probing.groups import Groups
-from pcnet.probing.intervals import Interval, NoInterval, bootstrap_interval, seed_interval
-from pcnet.probing.interventions import Agreement, Pairs, agreement, divergence
-from pcnet.probing.nonlinear import NonlinearProbe
-from pcnet.probing.paired import PairedTest, paired_rows, paired_seeds
-from pcnet.probing.places import (
+from pcnet.probing.interventions.outcomes import Agreement, Pairs, agreement, divergence
+from pcnet.probing.interventions.places import (
     AllValues,
     ClampedLevel,
     HiddenUnits,
@@ -54,31 +70,15 @@ from pcnet.probing.places import (
     ResidualHistory,
     ResidualStream,
 )
-from pcnet.probing.presence import Presence, PresenceCheck, Reading, check_presence, probe_with
-from pcnet.probing.probes import CutProbe, LinearProbe
-from pcnet.probing.protocol import Protocol, decode, population_r2, probe
-from pcnet.probing.rows import Rows
-from pcnet.probing.separation import Separation, separation
-from pcnet.probing.shuffles import (
-    Shuffled,
-    ShuffledBeliefs,
-    ShuffledEverywhere,
-    ShuffledKeepingLastToken,
-    scores_of_shuffles,
-)
-from pcnet.probing.significance import holm, rank_p_value
-from pcnet.probing.steering import steer_to_belief, steer_to_law
-from pcnet.probing.subject import Subject
-from pcnet.probing.subspaces import (
-    dimensions_for,
-    encoding_directions,
-    factor_overlaps,
-    factored_share,
-    participation_ratio,
-    principal_angles,
-    subspace_overlap,
-)
-from pcnet.probing.targets import (
+from pcnet.probing.interventions.steering import steer_to_belief, steer_to_law
+from pcnet.probing.regression.nonlinear import NonlinearProbe
+from pcnet.probing.regression.probes import CutProbe, LinearProbe
+from pcnet.probing.regression.protocol import Protocol, decode, population_r2, probe
+from pcnet.probing.rows.dataset import effective_sample_size, equal_weights, probability_weights
+from pcnet.probing.rows.groups import Groups
+from pcnet.probing.rows.sources import Rows
+from pcnet.probing.rows.subject import Subject
+from pcnet.probing.rows.targets import (
     affinely_invisible_belief,
     belief_beyond_next_token_law,
     belief_part,
@@ -91,10 +91,15 @@ from pcnet.probing.targets import (
     next_token_law,
     predicted_belief,
 )
-from pcnet.probing.unsupervised import PredictiveGeometry, observed_futures, own_futures, predictive_geometry
-from pcnet.probing.untrained import Untrained, UntrainedCopies, UntrainedNetwork
-from pcnet.probing.verdict import examine, verdict
-from pcnet.probing.where import SiteState, at_a_glance, site_states, where
+from pcnet.probing.uncertainty.clusters import ClusterFits, cluster_fits
+from pcnet.probing.uncertainty.intervals import Interval, NoInterval, bootstrap_interval, seed_interval
+from pcnet.probing.uncertainty.paired import PairedTest, paired_rows, paired_seeds
+from pcnet.probing.verdict.answers import Answer, Comparison, SiteVerdict, Verdict
+from pcnet.probing.verdict.examination import VERDICT_PROTOCOL, Examination
+from pcnet.probing.verdict.gain import Gain, gain_over, summarise
+from pcnet.probing.verdict.judgement import examine, verdict
+from pcnet.probing.verdict.presence import Presence, PresenceCheck, Reading, check_presence, probe_with
+from pcnet.probing.verdict.significance import holm, rank_p_value
 
 __all__ = [
     "VERDICT_PROTOCOL",

@@ -4,40 +4,37 @@ The literature's are in `zoo`, `word_zoo`, `modular` and `generalized_zoo`, rand
 `reversal` make new ones of them.
 """
 
-from pcnet.processes.beliefs import Beliefs, filter_beliefs, next_token_law, token_log_probabilities
-from pcnet.processes.complexity import crypticity, statistical_complexity, synchronization_information
-from pcnet.processes.compose import block, mixture, noisy_channel, product, relabel
-from pcnet.processes.composition import Blocks, Channel, Composition, Mixture, Product
-from pcnet.processes.constrained import constrained_beliefs
-from pcnet.processes.dimension import lyapunov_exponents, mixed_state_dimension
-from pcnet.processes.entropies import entropy_rate, myopic_entropies
-from pcnet.processes.epsilon_machine import EpsilonMachine, epsilon_machine
-from pcnet.processes.equivalence import distinguishing_word, same_process
-from pcnet.processes.excess import excess_entropy, transient_information
-from pcnet.processes.generalized_zoo import bloch_walk, frdn, moon
-from pcnet.processes.hmm import (
+from pcnet.processes.beliefs.constrained import constrained_beliefs
+from pcnet.processes.beliefs.filtering import Beliefs, filter_beliefs, next_token_law, token_log_probabilities
+from pcnet.processes.beliefs.observation import Observed, observe
+from pcnet.processes.beliefs.parallel import filter_beliefs_parallel
+from pcnet.processes.beliefs.sampling import sample
+from pcnet.processes.beliefs.smoothing import smooth_beliefs
+from pcnet.processes.beliefs.sufficiency import next_token_sufficient
+from pcnet.processes.beliefs.word_tree import WordLevel, Words, words
+from pcnet.processes.information.complexity import crypticity, statistical_complexity, synchronization_information
+from pcnet.processes.information.dimension import lyapunov_exponents, mixed_state_dimension
+from pcnet.processes.information.entropies import entropy_rate, myopic_entropies
+from pcnet.processes.information.excess import excess_entropy, transient_information
+from pcnet.processes.information.modes import Spectrum, autocorrelation, spectrum
+from pcnet.processes.information.orders import cryptic_order, markov_order
+from pcnet.processes.information.quantity import Quantity
+from pcnet.processes.machines.causal_states import EpsilonMachine, epsilon_machine
+from pcnet.processes.machines.equivalence import distinguishing_word, same_process
+from pcnet.processes.machines.mixed_state import MixedStatePresentation, NotClosedError, mixed_state_presentation
+from pcnet.processes.machines.reconstruction import ReconstructedMachine, reconstruct
+from pcnet.processes.models.compose import block, mixture, noisy_channel, product, relabel
+from pcnet.processes.models.composition import Blocks, Channel, Composition, Mixture, Product
+from pcnet.processes.models.hmm import (
     GeneralizedHiddenMarkovModel,
     HiddenMarkovModel,
     Process,
     UndefinedError,
     stationary_distribution,
 )
-from pcnet.processes.mixed_state import MixedStatePresentation, NotClosedError, mixed_state_presentation
-from pcnet.processes.modular import modular_addition, modular_walk
-from pcnet.processes.observe import Observed, observe
-from pcnet.processes.orders import cryptic_order, markov_order
-from pcnet.processes.parallel import filter_beliefs_parallel
-from pcnet.processes.quantity import Quantity
-from pcnet.processes.random_machines import random_epsilon_machine, random_hmm
-from pcnet.processes.reconstruct import ReconstructedMachine, reconstruct
-from pcnet.processes.reversal import time_reversal
-from pcnet.processes.sampling import sample
-from pcnet.processes.smoothing import smooth_beliefs
-from pcnet.processes.spectrum import Spectrum, autocorrelation, spectrum
-from pcnet.processes.sufficiency import next_token_sufficient
-from pcnet.processes.word_zoo import days_of_week, matching_parentheses, mr_name
-from pcnet.processes.words import WordLevel, Words, words
-from pcnet.processes.zoo import (
+from pcnet.processes.models.reversal import time_reversal
+from pcnet.processes.zoo.generalized import bloch_walk, frdn, moon
+from pcnet.processes.zoo.literature import (
     coin,
     even,
     golden_mean,
@@ -49,6 +46,9 @@ from pcnet.processes.zoo import (
     z1r,
     zrr,
 )
+from pcnet.processes.zoo.modular import modular_addition, modular_walk
+from pcnet.processes.zoo.random_machines import random_epsilon_machine, random_hmm
+from pcnet.processes.zoo.texts import days_of_week, matching_parentheses, mr_name
 
 __all__ = [
     "Beliefs",

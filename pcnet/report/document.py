@@ -6,15 +6,15 @@ import pandas as pd
 
 from pcnet.report import plots, tables, verdicts
 from pcnet.report import results as run
+from pcnet.report.headlines import summarise
 from pcnet.report.page import Markup, document, element, image
 from pcnet.report.results import Results
-from pcnet.report.summary import summarise
 from pcnet.report.text import ABSENT, CAPTIONS, METHOD, PROJECTION, TITLES
 from pcnet.tables import replace_file
 
 
 def summary(folder: Path) -> pd.DataFrame:
-    """The summary table of a run folder, one row a model; ``pcnet.report.summary.summarise`` documents the columns.
+    """The summary table of a run folder, one row a model; ``pcnet.report.headlines.summarise`` documents the columns.
 
     Args:
         folder: the run folder, finished or not.

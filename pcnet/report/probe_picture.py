@@ -11,10 +11,10 @@ from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
+from pcnet.report.headlines import fixed
 from pcnet.report.plots.simplex import belief_colours, marker_area, thinned
 from pcnet.report.plots.style import GREY, INK, LIGHT, PALETTE, blank, ink, save, styled, wrapped
 from pcnet.report.process.beliefs import TRIANGLE
-from pcnet.report.summary import fixed
 
 MOST_POINTS, MOST_SITES = 6000, 24
 SHORTEST_HELD_OUT = 4

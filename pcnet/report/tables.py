@@ -4,10 +4,10 @@ import pandas as pd
 
 from pcnet.report import results as run
 from pcnet.report import verdicts
+from pcnet.report.headlines import count, fixed, iterations_text, milliseconds, nats
 from pcnet.report.page import Markup, element, number, table
 from pcnet.report.plots.cost import MEBIBYTE
 from pcnet.report.results import EQUILIBRIUM, WEIGHTS, Results
-from pcnet.report.summary import count, fixed, iterations_text, milliseconds, nats
 from pcnet.report.text import TABLES
 
 TOO_FEW = 50

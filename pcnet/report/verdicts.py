@@ -5,8 +5,8 @@ import math
 import pandas as pd
 
 from pcnet.report import results as run
+from pcnet.report.headlines import fixed, nats, pair
 from pcnet.report.results import WEIGHTS, Results
-from pcnet.report.summary import fixed, nats, pair
 
 DECIDABLE_BELOW = 0.95  # population R2 of a control: from here on nothing beyond it can be shown
 ENOUGH_CONVERGED = 0.999

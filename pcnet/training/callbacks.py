@@ -9,9 +9,9 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from pcnet.capture import hooked
 from pcnet.inference import Status
 from pcnet.networks import PCNetwork
+from pcnet.sites import hooked
 from pcnet.training.checkpoint import SafeCheckpoints
 
 

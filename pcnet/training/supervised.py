@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pcnet.learning import Example
-from pcnet.networks.graph import has_class_law
+from pcnet.networks.graph.network import has_class_law
 from pcnet.training.graph_task import Batch, GraphTask
 
 

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from pcnet.baselines import GRU, LSTM, RNN, Transformer
 from pcnet.inference import Euler, GaussNewton, Inference, Momentum
 from pcnet.networks import TemporalPC
-from pcnet.networks.temporal import TokenClamp
+from pcnet.networks.time.temporal import TokenClamp
 from pcnet.predictor import Predictor
 
 V, D, LENGTH = 3, 6, 5

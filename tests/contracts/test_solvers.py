@@ -26,7 +26,7 @@ from pcnet.inference import (
     solve,
     unroll,
 )
-from pcnet.networks.token_problem import TokenProblem
+from pcnet.networks.fast.token_problem import TokenProblem
 from pcnet.typing import State
 
 SOLVERS = {

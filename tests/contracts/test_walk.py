@@ -9,7 +9,7 @@ from pcnet import capture
 from pcnet.baselines import GRU, LSTM, RNN, Transformer
 from pcnet.networks import TemporalPC
 from pcnet.predictor import Predictor
-from pcnet.probing.walk import excess_loss, walk
+from pcnet.probing.rows.prefix_walk import excess_loss, walk
 from pcnet.processes import rrxor, words, z1r
 
 MODELS = {

@@ -7,8 +7,8 @@ from torch import nn
 
 from pcnet.baselines import GRU
 from pcnet.probing import Protocol, Rows, probe
-from pcnet.probing.passes import Cover, passes, record
-from pcnet.probing.walk import walk
+from pcnet.probing.rows.passes import Cover, passes, record
+from pcnet.probing.rows.prefix_walk import walk
 from pcnet.processes import golden_mean, mess3, rrxor, sample, words
 
 

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from pcnet.baselines import GRU, LSTM, RNN, Transformer
-from pcnet.capture import capture, hooked
 from pcnet.inference import CarriedOver, Euler, GaussNewton, Inference
 from pcnet.networks import TemporalPC
+from pcnet.sites import capture, hooked
 
 TOKENS = torch.tensor([[0, 2, 1, 1], [2, 2, 0, 1], [1, 0, 0, 2]])
 TIGHT = Inference(GaussNewton(), atol=1e-12, max_steps=100)

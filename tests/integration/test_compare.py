@@ -13,7 +13,8 @@ import pytest
 import torch
 import yaml
 
-from pcnet import cli, config
+from pcnet import config
+from pcnet.cli import verbs as cli
 from pcnet.experiment import run
 
 ROOT = Path(__file__).parents[2]
@@ -129,7 +130,7 @@ def test_killed_at_any_time_it_goes_on_from_there(tmp_path: Path) -> None:
     whole = run(settings, tmp_path / "whole").folder.path
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(settings))
-    command = [sys.executable, "-m", "pcnet.cli", "compare", str(path), "--out", str(tmp_path / "killed")]
+    command = [sys.executable, "-m", "pcnet.cli.verbs", "compare", str(path), "--out", str(tmp_path / "killed")]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd=tmp_path)
     checkpoint = tmp_path / "killed/checkpoints/gru/seed0/last.ckpt"
     while not checkpoint.is_file():
@@ -196,7 +197,7 @@ def test_calls_that_make_no_sense_get_the_usage_and_exit_code_2(
 def test_a_setting_may_stand_before_the_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ran = []
     monkeypatch.setattr("pcnet.experiment.run", lambda settings, out, view: ran.append((settings["seeds"], out.name)))
-    monkeypatch.setattr("pcnet.report.summary", lambda folder: pd.DataFrame())
+    monkeypatch.setattr("pcnet.report.headlines", lambda folder: pd.DataFrame())
     monkeypatch.setattr("pcnet.report.render_summary", lambda frame: "")
     assert cli.main(["compare", "--seeds", "[3]"]) == 0
     assert cli.main(["compare", "--seeds=[4]", "rrxor", "--out", str(tmp_path / "here")]) == 0
@@ -254,7 +255,7 @@ def test_the_commands_in_the_readme_run_shortened(tmp_path: Path, monkeypatch: p
 
     ran = []
     monkeypatch.setattr("pcnet.experiment.run", lambda settings, out, view: ran.append((settings, out)))
-    monkeypatch.setattr("pcnet.report.summary", lambda folder: pd.DataFrame())
+    monkeypatch.setattr("pcnet.report.headlines", lambda folder: pd.DataFrame())
     monkeypatch.setattr("pcnet.report.render_summary", lambda frame: "")
     for command in dict.fromkeys(commands):
         words = shlex.split(command, comments=True)
@@ -272,7 +273,7 @@ def test_the_python_in_the_readme_runs(capsys: pytest.CaptureFixture) -> None:
 
 
 def test_help_is_quick_and_says_what_there_is() -> None:
-    code = "import sys, pcnet.cli; pcnet.cli.main(sys.argv[1:])"
+    code = "import sys, pcnet.cli.verbs; pcnet.cli.verbs.main(sys.argv[1:])"
     for arguments in (["--help"], ["compare", "--help"]):
         done = subprocess.run(
             [sys.executable, "-X", "importtime", "-c", code, *arguments], capture_output=True, text=True, check=True

@@ -6,7 +6,7 @@ import pytest
 import torch
 from matplotlib import image
 
-from pcnet import cli
+from pcnet.cli import verbs as cli
 from pcnet.processes import filter_beliefs, mess3, next_token_law, rrxor, sample
 from pcnet.report import probe_picture
 

@@ -5,15 +5,15 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from pcnet.cli.probe import arrays, judgement
 from sklearn.decomposition import PCA
 
-from pcnet.probe_command import arrays, judgement
-from pcnet.probe_command.exchange import Repeats
-from pcnet.probe_command.judgement import judge
-from pcnet.probe_command.question import Question
-from pcnet.probe_command.rivals import beside, of_tokens, untrained_networks
+from pcnet.cli.probe.exchange import Repeats
+from pcnet.cli.probe.judgement import judge
+from pcnet.cli.probe.question import Question
+from pcnet.cli.probe.rivals import beside, of_tokens, untrained_networks
 from pcnet.probing import ShuffledBeliefs, ShuffledEverywhere, ShuffledKeepingLastToken, constrained_belief, reservoir
-from pcnet.probing.banks import GAINS
+from pcnet.probing.controls.banks import GAINS
 from pcnet.processes import mess3, rrxor, sample
 from pcnet.report.probe_picture import Paper
 

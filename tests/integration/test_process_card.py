@@ -13,9 +13,10 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch
 
-from pcnet import cli, processes
+from pcnet import processes
 from pcnet.card import Card, Undefined, card_json, catalogue, make_card, render_card
-from pcnet.card.catalogue import sections
+from pcnet.card.listing import sections
+from pcnet.cli import verbs as cli
 from pcnet.report.plots.style import blank, styled
 from pcnet.report.process import beliefs, figures, machine
 from pcnet.report.process.curves import distinct

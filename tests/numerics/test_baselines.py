@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pcnet.baselines import GRU, LSTM, RNN, Transformer
-from pcnet.capture import capture
+from pcnet.sites import capture
 
 V, LENGTH = 3, 5
 TOKENS = torch.tensor([[0, 2, 1, 1, 0], [2, 2, 0, 1, 2]])

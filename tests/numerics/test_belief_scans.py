@@ -21,7 +21,7 @@ from pcnet.processes import (
     words,
     z1r,
 )
-from pcnet.processes.scan import EmittedAfter, EmittedBefore, Fetched, Sorted, kernel_of
+from pcnet.processes.beliefs.scan import EmittedAfter, EmittedBefore, Fetched, Sorted, kernel_of
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}
 

@@ -9,7 +9,7 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pcnet.networks.activations import Activation, Identity, LeakyReLU, ReLU, Softplus, Tanh
-from pcnet.networks.chain_flow import ChainFlow, FlowResult
+from pcnet.networks.fast.chain_flow import ChainFlow, FlowResult
 from pcnet.typing import State
 
 FUNCTIONS = {

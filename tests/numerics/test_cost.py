@@ -12,7 +12,7 @@ from pcnet.baselines import GRU, LSTM, RNN, Transformer
 from pcnet.efficiency import Cost, count_flops, latency, measure, measure_depth, memory, peak_memory
 from pcnet.inference import Euler, GaussNewton, Inference, Momentum, Solver
 from pcnet.networks import TemporalPC
-from pcnet.networks.token_problem import LowRankMetric
+from pcnet.networks.fast.token_problem import LowRankMetric
 from pcnet.predictor import Predictor
 from pcnet.processes import mess3, rrxor, sample
 from pcnet.tables import COLUMNS

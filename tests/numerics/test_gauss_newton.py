@@ -27,8 +27,8 @@ from pcnet import (
     unroll,
 )
 from pcnet.inference.carry import merge
-from pcnet.networks import graph_metric
-from pcnet.networks.graph_problem import GraphProblem
+from pcnet.networks.graph import metric as graph_metric
+from pcnet.networks.graph.problem import GraphProblem
 from pcnet.typing import State
 
 ROWS = 3

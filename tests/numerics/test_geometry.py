@@ -7,10 +7,10 @@ import scipy.optimize
 import scipy.spatial
 import torch
 
-from pcnet.probing.distances import distance_r2, prefix_counts
-from pcnet.probing.geometry import correlation_dimension, procrustes_residual, simplex_projection
-from pcnet.probing.separation import separation
-from pcnet.probing.subspaces import (
+from pcnet.probing.geometry.distances import distance_r2, prefix_counts
+from pcnet.probing.geometry.merging import separation
+from pcnet.probing.geometry.shapes import correlation_dimension, procrustes_residual, simplex_projection
+from pcnet.probing.geometry.subspaces import (
     dimensions_for,
     encoding_directions,
     factor_overlaps,

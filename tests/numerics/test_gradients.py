@@ -12,7 +12,7 @@ from pcnet.energies import Gaussian
 from pcnet.inference import Euler, GaussNewton, Inference, Momentum
 from pcnet.learning import Implicit, Local, Nudged, Side, Unrolled
 from pcnet.networks import TemporalPC
-from pcnet.networks.temporal import TokenClamp
+from pcnet.networks.time.temporal import TokenClamp
 
 LEVELS = pytest.mark.parametrize("levels", [1, 2, 3])
 TIGHT = Inference(GaussNewton(), atol=1e-13, max_steps=200)

@@ -11,7 +11,6 @@ from sklearn.linear_model import Lasso
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pcnet.capture import capture
 from pcnet.energies import (
     Bernoulli,
     Categorical,
@@ -49,6 +48,7 @@ from pcnet.networks import (
     Tanh,
     convolution,
 )
+from pcnet.sites import capture
 from pcnet.typing import State
 
 ROWS = 4

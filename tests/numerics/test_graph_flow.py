@@ -11,7 +11,7 @@ from pcnet.inference import FixedSteps
 from pcnet.inference.equilibrium import scale
 from pcnet.learning import Example, Local
 from pcnet.networks import ActiveDense, Dense, HierarchicalPC, LeakyReLU, MuPC, ReLU, Softplus, hierarchy
-from pcnet.networks.graph_problem import GraphPoint, GraphProblem
+from pcnet.networks.graph.problem import GraphPoint, GraphProblem
 
 
 def network(widths: tuple[int, ...] = (7, 6, 5, 6, 3), **settings: object) -> HierarchicalPC:

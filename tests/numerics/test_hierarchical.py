@@ -35,7 +35,7 @@ from pcnet.networks import (
     hierarchy,
     transposed_convolution,
 )
-from pcnet.networks.graph_problem import GraphProblem
+from pcnet.networks.graph.problem import GraphProblem
 
 EXACT = Inference(NewtonCG(), atol=1e-10, max_steps=200)
 SOLVERS = [Direct(), GaussNewton(), NewtonCG(), Momentum()]

@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 
 from pcnet import GRU, LSTM, TemporalPC, Transformer
 from pcnet.inference import Inference, Momentum, NewtonCG, Status
-from pcnet.networks.temporal import TokenClamp
+from pcnet.networks.time.temporal import TokenClamp
 from pcnet.probing import (
     Ablation,
     AllValues,

@@ -29,7 +29,7 @@ from pcnet.probing import (
     probe,
     summarise,
 )
-from pcnet.probing.targets import equal_rows
+from pcnet.probing.rows.targets import equal_rows
 from pcnet.processes import golden_mean, mess3, rrxor, words, z1r
 
 QUICK = Protocol(fold_seeds=(0,), alphas=tuple(10.0 ** np.arange(-9, 3)))

@@ -16,7 +16,7 @@ from pcnet.probing import (
     paired_seeds,
     seed_interval,
 )
-from pcnet.probing.intervals import ClusterSums
+from pcnet.probing.uncertainty.intervals import ClusterSums
 
 
 def sample(seed, clusters=400, rows=1, noise=1.0):

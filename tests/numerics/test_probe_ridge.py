@@ -8,8 +8,8 @@ from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.metrics import r2_score
 
 from pcnet.probing import LinearProbe
-from pcnet.probing.moments import Design, measure, total
-from pcnet.probing.ridge import ridge_path, select_ridge
+from pcnet.probing.regression.moments import Design, measure, total
+from pcnet.probing.regression.ridge import ridge_path, select_ridge
 
 SUMS = ("weight", "x", "y", "xx", "xy", "yy")
 
@@ -100,7 +100,7 @@ def test_moments_add_up_and_move_to_the_origin(rows):
 def test_moments_of_more_rows_than_a_chunk(monkeypatch, rows):
     x, y, w = rows
     whole = moments_of(x, y, w)
-    monkeypatch.setattr("pcnet.probing.moments.CHUNK_ROWS", 17)
+    monkeypatch.setattr("pcnet.probing.regression.moments.CHUNK_ROWS", 17)
     pieces = moments_of(x, y, w)
     for field in dataclasses.fields(whole):
         np.testing.assert_allclose(getattr(pieces, field.name), getattr(whole, field.name), rtol=1e-12, atol=1e-10)

@@ -9,11 +9,11 @@ import torch
 from scipy.spatial.distance import pdist
 
 from pcnet.probing import ShuffledBeliefs, ShuffledEverywhere, ShuffledKeepingLastToken, Subject, scores_of_shuffles
-from pcnet.probing.moments import CHUNK_ROWS, WIDE, Design, measure
-from pcnet.probing.principal import PANEL, principal_coordinates
-from pcnet.probing.protocol import DEFAULT_PROTOCOL
-from pcnet.probing.ridge import ridge_path
-from pcnet.probing.scoring import Mass
+from pcnet.probing.regression.moments import CHUNK_ROWS, WIDE, Design, measure
+from pcnet.probing.regression.principal import PANEL, principal_coordinates
+from pcnet.probing.regression.protocol import DEFAULT_PROTOCOL
+from pcnet.probing.regression.ridge import ridge_path
+from pcnet.probing.regression.scoring import Mass
 from pcnet.processes import mess3, rrxor, words
 
 KINDS = (ShuffledBeliefs, ShuffledEverywhere, ShuffledKeepingLastToken)

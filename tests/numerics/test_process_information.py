@@ -36,7 +36,7 @@ from pcnet.processes import (
     words,
     z1r,
 )
-from pcnet.processes.excess import excess_entropy_by_sum
+from pcnet.processes.information.excess import excess_entropy_by_sum
 
 BIT = math.log(2)
 

@@ -22,7 +22,7 @@ from pcnet.processes import (
     sample,
     z1r,
 )
-from pcnet.processes.reconstruct import _agreement
+from pcnet.processes.machines.reconstruction import _agreement
 
 
 def tokens_of(process: HiddenMarkovModel, seed: int, num_sequences: int = 20, length: int = 1000) -> torch.Tensor:

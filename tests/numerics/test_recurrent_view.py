@@ -32,7 +32,7 @@ from pcnet.networks import (
     Skip,
     Tanh,
 )
-from pcnet.networks.recurrent_view import RecurrentView
+from pcnet.networks.graph.recurrent_view import RecurrentView
 from pcnet.typing import State
 
 WIDTHS = (4, 5, 3)

@@ -22,8 +22,8 @@ from pcnet.processes import (
     words,
     z1r,
 )
-from pcnet.processes.compose import product
-from pcnet.processes.sampling import TableSampler, sample_batches
+from pcnet.processes.beliefs.sampling import TableSampler, sample_batches
+from pcnet.processes.models.compose import product
 
 LEVEL = 1e-3
 """Level of every chi-square test; with fixed seeds, an outcome is the same in every run."""

@@ -23,7 +23,7 @@ from pcnet.processes import (
     spectrum,
     z1r,
 )
-from pcnet.processes.group_inverse import apply_group_inverse
+from pcnet.processes.information.group_inverse import apply_group_inverse
 
 
 def source(p: float, q: float) -> HiddenMarkovModel:

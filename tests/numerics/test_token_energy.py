@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pcnet.energies import Gaussian
-from pcnet.networks.token_problem import NudgedProblem, TokenProblem
+from pcnet.networks.fast.token_problem import NudgedProblem, TokenProblem
 
 LEVELS = pytest.mark.parametrize("levels", [1, 2, 3])
 NUDGE = torch.tensor([0.3, -0.2, 0.1, -0.7], dtype=torch.float64)

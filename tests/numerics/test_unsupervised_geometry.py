@@ -7,11 +7,11 @@ import torch
 from pcnet.baselines import GRU, Transformer
 from pcnet.networks import TemporalPC
 from pcnet.probing import Protocol, probe
-from pcnet.probing.distances import distance_r2
-from pcnet.probing.geometry import procrustes_residual
-from pcnet.probing.unsupervised import observed_futures, own_futures, predictive_geometry
-from pcnet.probing.walk import walk
-from pcnet.probing.where import at_a_glance, site_states, where
+from pcnet.probing.geometry.distances import distance_r2
+from pcnet.probing.geometry.location import at_a_glance, site_states, where
+from pcnet.probing.geometry.shapes import procrustes_residual
+from pcnet.probing.geometry.unsupervised import observed_futures, own_futures, predictive_geometry
+from pcnet.probing.rows.prefix_walk import walk
 from pcnet.processes import mess3, rrxor, words
 
 ONE = Protocol(fold_seeds=(0,))

@@ -23,11 +23,11 @@ from pcnet.probing import (
     reservoir,
     verdict,
 )
-from pcnet.probing.examination import VERDICT_PROTOCOL
-from pcnet.probing.principal import principal_coordinates
-from pcnet.probing.rivals import default_rivals
-from pcnet.probing.significance import Ruler, rejected, strata_orders
-from pcnet.probing.targets import constrained_belief
+from pcnet.probing.controls.rivals import default_rivals
+from pcnet.probing.regression.principal import principal_coordinates
+from pcnet.probing.rows.targets import constrained_belief
+from pcnet.probing.verdict.examination import VERDICT_PROTOCOL
+from pcnet.probing.verdict.significance import Ruler, rejected, strata_orders
 from pcnet.processes import constrained_beliefs, filter_beliefs, mess3, random_hmm, rrxor, words, zrr
 
 WIDTH = 12

@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pcnet.report import results as run
+from pcnet.report.headlines import count, milliseconds
 from pcnet.report.plots.scale import log_ticks
 from pcnet.report.plots.style import GREY, INK, blank, colours, wrapped
 from pcnet.report.results import Results
-from pcnet.report.summary import count, milliseconds
 
 MEBIBYTE = 2**20
 

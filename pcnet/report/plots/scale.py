@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axis import Axis
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from pcnet.report.summary import fixed
+from pcnet.report.headlines import fixed
 
 NEAR_ONE = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999)
 FAR_FROM_ONE = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9)

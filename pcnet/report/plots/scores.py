@@ -6,10 +6,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pcnet.report import results as run
+from pcnet.report.headlines import fixed
 from pcnet.report.plots.scale import LABEL, ScoreScale, score_scale
 from pcnet.report.plots.style import GREY, INK, blank, colours, ink, wrapped
 from pcnet.report.results import WEIGHTS, Results
-from pcnet.report.summary import fixed
 
 LINES = {"last_token": "last token", "additive_history": "additive history", "next_token": "next-token law"}
 STEP = 16  # points between the labels above a panel

@@ -8,9 +8,9 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from pcnet.report import results as run
+from pcnet.report.headlines import fixed
 from pcnet.report.plots.style import GREY, LIGHT, blank, wrapped
 from pcnet.report.results import WEIGHTS, Results
-from pcnet.report.summary import fixed
 
 MOST_POINTS, FEWER_POINTS = 30_000, 15_000
 ANCHORS = ("#D55E00", "#56B4E9", "#5B2A86", "#E69F00", "#000000", "#009E73", "#CC79A7", "#F0E442")

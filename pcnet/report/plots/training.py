@@ -6,10 +6,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pcnet.report import results as run
+from pcnet.report.headlines import fixed
 from pcnet.report.plots.scale import log_ticks
 from pcnet.report.plots.style import INK, blank, colours, label_ends
 from pcnet.report.results import Results
-from pcnet.report.summary import fixed
 
 MILLION = 1e6
 

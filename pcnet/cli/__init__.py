@@ -1,0 +1,1 @@
+"""The command `pcnet` and its verbs."""

@@ -1,0 +1,189 @@
+"""What `pcnet probe` is told and what it says; nothing heavy is imported before a call is known to be one."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from pcnet.cli.probe.arrays import Scratch
+    from pcnet.cli.probe.question import Question
+
+DESCRIPTION = """\
+Ask whether activations linearly encode the beliefs of the process that made the tokens. Scores are held out and stand
+beside those of controls that know less; see README for what they mean.
+
+  pcnet probe --activations states.npy --tokens tokens.npy --process mess3
+  pcnet probe --activations layers.npz --tokens tokens.npy --process mess3 --x 0.1 --a 0.7
+  pcnet probe --activations states.npy --tokens tokens.npy --process rrxor --logits logits.npy --verdict
+
+Activations are (B, L, D), or an .npz of several named sites; tokens are (B, L), from the process's start on, and
+activation t has seen tokens 0..t. The process's own parameters are options, as in `pcnet process NAME --help`."""
+EPILOG = """\
+the folder then holds probe.png and probe.svg, summary.csv (what is printed), scores.csv (every fold seed and position)
+and, with --verdict, verdict.csv. For each site of 64 features, 1000 sequences of 10 tokens take ten seconds and 30,000
+a minute and a half; a verdict on 350 to 1000 words takes six to eight more
+
+exit codes: 0 done, 2 something was wrong with the call, 130 interrupted"""
+FOLDER = Path("runs/probe")
+TARGETS = ("filtered", "predicted", "beyond", "next_token", "future")
+GROUPS = ("word", "sequence", "belief", "suffix")
+DEFAULT_SUFFIX, DEFAULT_STEPS = 3, 3
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the verb.
+
+    Args:
+        arguments: what follows it on the command line.
+
+    Returns:
+        The exit code.
+    """
+    known, rest = _parser().parse_known_args(arguments)
+    try:
+        return _answer(known, rest)
+    except (ValueError, TypeError, OSError) as error:
+        _progress("")
+        print(f"pcnet probe: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nInterrupted.", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "pcnet probe",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    _add_files(parser)
+    parser.add_argument(
+        "--target",
+        choices=TARGETS,
+        default="filtered",
+        help="what to decode: the filtered belief (default), the predicted one, the belief beyond any function of the "
+        "next-token law, that law, or the law of the next --steps tokens",
+    )
+    parser.add_argument("--steps", type=int, metavar="K", help=f"tokens of --target future (default: {DEFAULT_STEPS})")
+    parser.add_argument(
+        "--groups", choices=GROUPS, default="word", help="rows that stay together when dealt to folds (default: word)"
+    )
+    parser.add_argument(
+        "--suffix", type=int, metavar="K", help=f"of --groups suffix (default: {DEFAULT_SUFFIX} tokens)"
+    )
+    parser.add_argument("--permutations", type=int, default=100, metavar="N", help="of shuffled beliefs (default: 100)")
+    parser.add_argument(
+        "--verdict", action="store_true", help="also answer yes, no or not decidable here, at the 5 %% level"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="INTEGER", help="of every draw (default: 0)")
+    return parser
+
+
+def _add_files(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--activations", type=Path, metavar="FILE", help=".npy (B, L, D), read in pieces, or .npz with named sites"
+    )
+    parser.add_argument("--tokens", type=Path, metavar="FILE.npy", help="whole numbers (B, L)")
+    parser.add_argument(
+        "--logits", type=Path, metavar="FILE.npy", help="(B, L, V) of the next token: the model's softmax as a control"
+    )
+    parser.add_argument("--process", metavar="NAME", help="what made the tokens; `pcnet process` lists the names")
+    parser.add_argument("--matrices", type=Path, metavar="FILE.npy", help="an array (V, S, S) instead of --process")
+    parser.add_argument(
+        "--site", action="append", metavar="NAME", help="of an .npz, any number of times (default: all its sites)"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where files go (default: runs/probe/ACTIVATIONS)")
+
+
+def _answer(known: argparse.Namespace, rest: list[str]) -> int:
+    _check(known)
+    from pcnet.cli.probe.account import text
+    from pcnet.cli.probe.question import Question
+    from pcnet.cli.probe import arrays
+
+    process = arrays.process_of(known.process, known.matrices, rest, known.seed)
+    steps = DEFAULT_STEPS if known.steps is None else known.steps
+    question = Question.of(process, arrays.opened("--tokens", known.tokens), known.target, steps)
+    question = question.grouped(known.groups, DEFAULT_SUFFIX if known.suffix is None else known.suffix)
+    found = arrays.sites(known.activations, known.site, question.rows)
+    logits = None if known.logits is None else arrays.logits(known.logits, question.rows)
+    folder = known.out or FOLDER / known.activations.stem
+    with ExitStack() as stack:
+        scratch = stack.enter_context(arrays.scratch(folder))
+        sites = {name: stack.enter_context(arrays.floating(each, scratch)) for name, each in found.items()}
+        summary, verdict = _measured(known, question, sites, logits, scratch, folder)
+    print(text(summary, question))
+    if known.verdict:
+        print(f"\n{verdict}")
+    print(f"\nPicture and tables: {folder / 'probe.png'}, {folder / 'summary.csv'}")
+    return 0
+
+
+def _measured(
+    known: argparse.Namespace,
+    question: "Question",
+    sites: "dict[str, np.ndarray]",
+    logits: "np.ndarray | None",
+    scratch: "Scratch",
+    folder: Path,
+) -> "tuple[pd.DataFrame, str]":
+    """Write everything that goes into the folder; the summary, and what there is to say of a verdict."""
+    from pcnet.cli.probe.account import summary_of
+    from pcnet.cli.probe.judgement import judge
+    from pcnet.cli.probe.scores import decoded_beliefs, scores_of
+    from pcnet.report.probe_picture import draw_probe
+
+    scores = scores_of(question, sites, logits, scratch, known.permutations, known.seed, _progress)
+    tables, answers, said = {"scores": scores, "summary": summary_of(scores)}, {}, ""
+    if known.verdict:
+        verdict, said = judge(question, sites, logits, known.seed, _progress)
+        if verdict is not None:
+            tables["verdict"] = verdict.table()
+            answers = {each.site: each.answer.value for each in verdict.sites}
+    _progress("drawing")
+    decoded = {name: decoded_beliefs(question, features) for name, features in sites.items()}
+    lengths = question.rows.lengths.numpy()
+    _write(folder, tables)
+    draw_probe(tables["summary"], answers, question.title, lengths, question.shown_beliefs, decoded, folder)
+    _progress("")
+    return tables["summary"], said
+
+
+def _check(known: argparse.Namespace) -> None:
+    """ValueError for what can be known to be wrong without looking at any file."""
+    for name in ("activations", "tokens"):
+        if getattr(known, name) is None:
+            raise ValueError(f"--{name} is missing; pcnet probe --help shows a call")
+    if known.groups != "suffix" and known.suffix is not None:
+        raise ValueError(f"--suffix makes no sense with --groups {known.groups}; it belongs to --groups suffix")
+    if known.target != "future" and known.steps is not None:
+        raise ValueError(f"--steps makes no sense with --target {known.target}; it belongs to --target future")
+    if known.verdict and known.target != "filtered":
+        raise ValueError(f"--verdict is calibrated for --target filtered and for no other, got {known.target}")
+    if known.permutations < 1:
+        raise ValueError(f"--permutations must be at least 1, got {known.permutations}")
+    if known.seed < 0:
+        raise ValueError(f"--seed must be at least 0, got {known.seed}")
+
+
+def _progress(doing: str) -> None:
+    """One line that says what is being done, where somebody watches."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{doing}", end="", file=sys.stderr, flush=True)
+
+
+def _write(folder: Path, tables: "dict[str, pd.DataFrame]") -> None:
+    from pcnet.tables import replace_file
+
+    (folder / "verdict.csv").unlink(missing_ok=True)  # an earlier call's
+    for name, table in tables.items():
+        replace_file(folder / f"{name}.csv", table.to_csv(index=False).encode())

@@ -1,0 +1,1 @@
+"""Programs written for particular structures; each equals the generic path by test."""

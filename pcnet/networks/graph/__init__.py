@@ -1,0 +1,1 @@
+"""Networks of nodes and predictions: structure, energy, derivatives."""

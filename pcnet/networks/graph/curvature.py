@@ -1,0 +1,171 @@
+"""Curvature of a graph's energy along directions in errors, at two matrix products a layer.
+
+    Q^T H Q v,      Q = dx/deps, H = d2F/dx2,
+
+would take six by its parts: Q v pushes v up the trunk (one), H bends it (four), Q^T pulls it back (one). Here v goes up the
+trunk once and comes back once: what a trunk prediction's own curvature sends and what Q^T pulls through it travel together.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pcnet.energies import ErrorEnergy
+
+if TYPE_CHECKING:
+    from pcnet.networks.graph.problem import GraphPoint, GraphProblem
+
+Groups = list[Tensor | None]
+"""One entry for every free node, in the network's order; None where nothing has come yet."""
+
+
+class Link:
+    """One prediction at a point, ready for Hessian products.
+
+    Args:
+        problem: of which it is a part.
+        point: where.
+        index: of the prediction.
+    """
+
+    def __init__(self, problem: "GraphProblem", point: "GraphPoint", index: int) -> None:
+        p, sent, places = problem.structure.predictions[index], point.sent[index], problem.structure.places
+        self.target, self.weight, self.energy = places.get(p.target), p.weight, problem.structure.energies[index]
+        self.value, self.prediction = point.nodes[p.target], sent.prediction
+        signal = point.signals[index]
+        self.turns = [(places[s], part.turn(signal)) for s, part in zip(p.sources, sent.parts) if s in places]
+
+    def push(self, moved: Groups, onto: Tensor | None = None) -> tuple[Tensor | None, list[Any]]:
+        """How the prediction changes, added onto something, None if nothing is; and what `pull` has to know."""
+        kept = []
+        for source, turn in self.turns:
+            onto, known = turn.push(moved[source], onto)
+            kept.append(known)
+        return onto, kept
+
+    def pull(self, gradient: Tensor, kept: list[Any], total: Groups) -> None:
+        """Add to its sources what comes back through it."""
+        for (source, turn), known in zip(self.turns, kept):
+            part = turn.pull(gradient, known)
+            total[source] = part if total[source] is None else total[source] + part
+
+    def curved(self, dvalue: Tensor | None, dprediction: Tensor | None) -> tuple[Tensor, Tensor]:
+        """d2E (dvalue, dprediction), weighted; a None does not move."""
+        by_value, by_prediction = self.energy.curvature_product(
+            self.value,
+            self.prediction,
+            torch.zeros_like(self.value) if dvalue is None else dvalue,
+            torch.zeros_like(self.prediction) if dprediction is None else dprediction,
+        )
+        return self.weight * by_value, self.weight * by_prediction
+
+
+@dataclass(frozen=True)
+class Step:
+    """One node on the way up and down the trunk.
+
+    Attributes:
+        place: of the node.
+        name: of the node.
+        link: the prediction that its error is measured from.
+        plain: value and prediction move apart by the error alone; then what the energy's curvature sends either way cancels
+            on the way back, and what is left is a diagonal.
+    """
+
+    place: int
+    name: str
+    link: Link | None
+    plain: bool
+
+
+class ErrorCurvature:
+    """Q^T H Q at a point, as a function of packed directions.
+
+    Args:
+        problem: whose energy.
+        point: where.
+    """
+
+    def __init__(self, problem: "GraphProblem", point: "GraphPoint") -> None:
+        structure = problem.structure
+        self.problem, self.point, self.widths = problem, point, problem.widths
+        self.steps = [self._step(name) for name in structure.order]
+        trunk = set(structure.trunk.values())
+        self.beside = [Link(problem, point, k) for k in range(len(structure.predictions)) if k not in trunk]
+        self.priors = [(structure.places[n], p.curvature(point.nodes[n])) for n, p in structure.priors.items()]
+        unit = all(step.plain and structure.units[structure.trunk[step.name]] for step in self.steps)
+        self.diagonal = point.energy.new_ones(1) if unit else self._diagonal()
+
+    def _step(self, name: str) -> Step:
+        structure = self.problem.structure
+        place = structure.places[name]
+        if name not in structure.trunk:
+            return Step(place, name, None, False)
+        link = Link(self.problem, self.point, structure.trunk[name])
+        return Step(place, name, link, isinstance(link.energy, ErrorEnergy) and name not in self.point.moving)
+
+    def _diagonal(self) -> Float[Tensor, "B N"]:
+        own = [torch.zeros_like(group) for group in self.point.values]
+        for step in self.steps:
+            if step.plain:
+                bend = step.link.energy.bend(step.link.value - step.link.prediction)
+                own[step.place] = (step.link.weight * bend).expand_as(own[step.place])
+        return torch.cat(own, -1)
+
+    def __call__(self, direction: Float[Tensor, "B N"]) -> Float[Tensor, "B N"]:
+        """The product."""
+        errors = direction.split(self.widths, -1)
+        moved: Groups = [None] * len(errors)
+        pushes = []
+        for step in self.steps:
+            group = errors[step.place]
+            if step.plain:
+                moved[step.place], kept = step.link.push(moved, group)
+                pushes.append((None, kept))
+                continue
+            pushed, kept = step.link.push(moved) if step.link is not None else (None, [])
+            pushes.append((pushed, kept))
+            if pushed is not None:
+                group = group + step.link.energy.push_centre(step.link.prediction, pushed)
+            moved[step.place] = self._allowed(step.name, group)
+        total = self._beside(moved)
+        for step, (pushed, kept) in zip(reversed(self.steps), reversed(pushes)):
+            place = step.place
+            if total[place] is None:
+                total[place] = torch.zeros_like(errors[place])
+            if step.plain:
+                step.link.pull(total[place], kept, total)
+            else:
+                self._come_back(step, moved[place], pushed, kept, total)
+        return torch.addcmul(torch.cat(total, -1), self.diagonal, direction)
+
+    def _beside(self, moved: Groups) -> Groups:
+        """What priors and predictions beside the trunk add."""
+        total: Groups = [None] * len(moved)
+        for place, curvature in self.priors:
+            total[place] = curvature * moved[place]
+        for link in self.beside:
+            pushed, kept = link.push(moved)
+            if pushed is None and link.target is None:
+                continue
+            by_value, by_prediction = link.curved(None if link.target is None else moved[link.target], pushed)
+            if link.target is not None:
+                total[link.target] = by_value if total[link.target] is None else total[link.target] + by_value
+            link.pull(by_prediction, kept, total)
+        return total
+
+    def _come_back(self, step: Step, moved: Tensor, pushed: Tensor | None, kept: list[Any], total: Groups) -> None:
+        """Add what the energy of a node's own prediction bends, and pull everything through that prediction."""
+        link, place = step.link, step.place
+        if link is None:
+            total[place] = self._allowed(step.name, total[place])
+            return
+        by_value, by_prediction = link.curved(moved, pushed)
+        total[place] = self._allowed(step.name, total[place] + by_value)
+        link.pull(by_prediction + link.energy.pull_centre(link.prediction, total[place]), kept, total)
+
+    def _allowed(self, name: str, group: Tensor) -> Tensor:
+        return self.problem.allowed(self.point, name, group)

@@ -1,0 +1,1 @@
+"""Networks whose values are carried on from one step to the next."""

@@ -1,0 +1,1 @@
+"""Shapes, distances and subspaces of what is decoded."""

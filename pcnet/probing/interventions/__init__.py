@@ -1,0 +1,1 @@
+"""Moving a state to another belief, and what the model then predicts."""

@@ -1,0 +1,1 @@
+"""Linear and nonlinear maps from activations to targets, and their held-out scores."""

@@ -1,0 +1,1 @@
+"""Intervals for scores, and tests that compare them."""

@@ -1,0 +1,1 @@
+"""Yes, no, not decidable here, or present and not linear."""

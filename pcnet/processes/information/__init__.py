@@ -1,0 +1,1 @@
+"""Entropies, complexities, orders, modes and dimensions."""

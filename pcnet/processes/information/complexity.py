@@ -1,0 +1,170 @@
+"""What must be remembered of the past to predict as well as all of it does, and how long it takes to learn. In nats."""
+
+import math
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
+from scipy.sparse import linalg as sparse_linalg
+
+from pcnet.processes.information.entropies import bounded, limit, mixed
+from pcnet.processes.information.excess import excess_entropy
+from pcnet.processes.information.forgetting import memory_left
+from pcnet.processes.information.group_inverse import apply_group_inverse
+from pcnet.processes.information.histories import histories
+from pcnet.processes.information.quantity import Quantity
+from pcnet.processes.information.resets import reset_belief, started_at
+from pcnet.processes.machines.causal_process import MAX_STATES, causal_machine, ergodic_parts, smallest
+from pcnet.processes.machines.mixed_state import MixedStatePresentation, mixed_state_presentation
+from pcnet.processes.models.hmm import Process, UndefinedError, as_process, require_at_least
+
+FINE, COARSE = 1e-13, 1e-10
+"""Tolerances at which countably many beliefs that converge are told apart; what changes between them is the error."""
+ROUNDED = 1e-15
+"""Least distance between a belief and the one it was taken for that is no rounding."""
+NEGLIGIBLE = 1e-9
+"""Greatest probability beyond the mixed states at which a complexity is still computed from them."""
+
+
+def statistical_complexity(process: Process | ArrayLike, *, max_states: int = MAX_STATES) -> Quantity:
+    """Compute how much must be remembered of the past to predict as well as all of it does, in nats.
+
+    ``C_mu = H[pi]``, with pi the stationary law of the causal states
+
+    Exact if these are finitely many. If they are countably many, as some word makes the observer forget all that was
+    before it, from those that are visited, with bounds. If beliefs fill a continuum it is infinite: so it is where, beside
+    not closing, no word resets the belief and no two beliefs are taken for one. That can't be proved by looking at finitely
+    many; what is sure then is the lower bound, the excess entropy.
+
+    Args:
+        process: a process, or the matrices of a hidden Markov model. What matters is the long run: of several ergodic
+            parts, which of them it is has to be remembered as well.
+        max_states: mixed states to look at.
+
+    Raises:
+        TypeError: if ``max_states`` isn't an integer.
+        ValueError: if it isn't positive, or if the stationary law isn't unique.
+
+    Reference: Crutchfield & Young (1989), Phys. Rev. Lett. 63, 105; Marzen & Crutchfield (2017), arXiv 1702.08565.
+    """
+    process = as_process(process)
+    require_at_least("max_states", max_states, 1)
+    machine = causal_machine(process, max_states)
+    if machine is not None:
+        return Quantity(machine.complexity)
+    parts = ergodic_parts(process)
+    weights = torch.tensor([weight for weight, _ in parts])
+    which = Quantity(float(torch.special.entr(weights).sum()))
+    memories = [_part_complexity(part, max_states) for _, part in parts]
+    return mixed([1.0, *weights.tolist()], [which, *memories])
+
+
+def crypticity(process: Process | ArrayLike, *, max_states: int = MAX_STATES) -> Quantity:
+    """Compute how much of what must be remembered never shows, in nats.
+
+    ``chi = C_mu - E = H[S_0 | X_0 X_1 ...]``, with S_0 the causal state
+
+    Args:
+        process: a process, or the matrices of a hidden Markov model.
+        max_states: mixed states to look at.
+
+    Raises:
+        TypeError: if ``max_states`` isn't an integer.
+        ValueError: if it isn't positive, or if the stationary law isn't unique.
+
+    Reference: Crutchfield, Ellison & Mahoney (2009), Phys. Rev. Lett. 103, 094101.
+    """
+    memory = statistical_complexity(process, max_states=max_states)
+    shown = excess_entropy(process, max_states=max_states)
+    low, high = max(memory.low - shown.high, 0.0), max(memory.high - shown.low, 0.0)
+    return bounded(float(memory) - float(shown), low, high, exact=memory.exact and shown.exact)
+
+
+def synchronization_information(process: Process | ArrayLike, *, max_states: int = MAX_STATES) -> Quantity:
+    """Compute how much of the causal state an observer lacks, added up over all tokens; in nats times tokens.
+
+    ``S = sum_L H[S_L | X_0 ... X_(L-1)] = <delta_pi| (I - W)^D |H[eta]>``, the belief entropies of the mixed states
+
+    Exact where the mixed states close; between bounds where only the causal states do. Infinite where these fill a
+    continuum, of which no finite number of tokens tells.
+
+    Args:
+        process: a process, or the matrices of a hidden Markov model.
+        max_states: mixed states to look at.
+
+    Raises:
+        TypeError: if ``max_states`` isn't an integer.
+        ValueError: if it isn't positive, if the stationary law isn't unique, or if the causal states are countably many:
+            then nothing is known of the sum.
+
+    Reference: Crutchfield & Feldman (2003), Chaos 13, 25, equation 38; Crutchfield, Riechers & Ellison (2016), Phys. Lett. A
+        380, 998, arXiv 1309.3792.
+    """
+    process = as_process(process)
+    require_at_least("max_states", max_states, 1)
+    machine = causal_machine(process, max_states)
+    if machine is None:
+        memory = statistical_complexity(process, max_states=max_states)
+        if math.isinf(memory):
+            return Quantity(math.inf, 0.0, exact=False)
+        raise UndefinedError(
+            "synchronization_information needs finitely many causal states; this process has countably many, or more than "
+            f"max_states={max_states:,}"
+        )
+    presentation = mixed_state_presentation(machine.process, max_states=max_states)
+    if presentation.closed:
+        entropies = torch.special.entr(presentation.states).sum(1).numpy()
+        return Quantity(max(float(apply_group_inverse(presentation, entropies)[0]), 0.0))
+    lacking = np.minimum.accumulate(histories(machine.process, max_states).memory)
+    _, rate = limit(lacking)
+    after = memory_left(machine.process, lacking)[-1]
+    return bounded(lacking.sum() + lacking[-1] * rate / (1 - rate), lacking.sum() * (1 - 1e-9), lacking.sum() + after)
+
+
+def _part_complexity(process: Process, max_states: int) -> Quantity:
+    """Of an ergodic process."""
+    machine = causal_machine(process, max_states)
+    if machine is not None:
+        return Quantity(machine.complexity)
+    small = smallest(process, max_states)
+    least = excess_entropy(process, max_states=max_states).low
+    belief = reset_belief(small)
+    if belief is None:
+        return Quantity(math.inf, least, exact=False)
+    value, beyond = _countable(started_at(small, belief), FINE, max_states)
+    if beyond > NEGLIGIBLE:
+        return Quantity(max(value, least), least, math.inf)
+    error = abs(value - _countable(started_at(small, belief), COARSE, max_states)[0]) + 1e-9
+    return bounded(value, max(value - error, least), value + error)
+
+
+def _countable(process: Process, tolerance: float, max_states: int) -> tuple[float, float]:
+    """Entropy of how often each belief is held between two returns to the first, and how probably one lies beyond."""
+    presentation = mixed_state_presentation(process, tolerance=tolerance, max_states=max_states)
+    step = presentation.sparse_transition.tolil()
+    step[:, 0] = 0
+    start = np.zeros(len(presentation))
+    start[0] = 1
+    visits = np.maximum(sparse_linalg.spsolve((sparse.eye_array(len(start)) - step.tocsr()).T.tocsc(), start), 0)
+    law = visits / visits.sum()
+    entropy = float(torch.special.entr(torch.from_numpy(law)).sum()) + float(law @ _unrolled(presentation))
+    return entropy, float(visits @ presentation.leak.numpy()) * float(visits.sum())
+
+
+def _unrolled(presentation: MixedStatePresentation) -> Float[NDArray, " M"]:
+    """What a visit to a mixed state hides if it stands for endlessly many that one token leads through, ever closer.
+
+    They are held with probabilities ``(1 - r) r^k``, so that their entropy is ``H[r] / (1 - r)``.
+    """
+    rows, tokens = (presentation.successors == torch.arange(len(presentation)).unsqueeze(1)).nonzero(as_tuple=True)
+    stays = presentation.probabilities[rows, tokens]
+    after = torch.bmm(presentation.states[rows].unsqueeze(1), presentation.process.transition_matrices[tokens]).squeeze(
+        1
+    )
+    moved = (after / stays.unsqueeze(1) - presentation.states[rows]).abs().amax(1) > ROUNDED
+    hidden = torch.special.entr(stays) + torch.special.entr(1 - stays)
+    found = np.zeros(len(presentation))
+    found[rows[moved].numpy()] = (hidden / (1 - stays))[moved].numpy()
+    return found

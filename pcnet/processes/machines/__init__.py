@@ -1,0 +1,1 @@
+"""Mixed states and causal states: processes in their smallest predictive form."""

@@ -1,0 +1,89 @@
+"""The stationary process behind a process, in its smallest form, and its causal states where they are finitely many.
+
+Most quantities ask for these, so they are remembered for as long as the process is.
+"""
+
+from collections.abc import Callable, Hashable
+from typing import TypeVar
+from weakref import WeakKeyDictionary
+
+from pcnet.processes.machines.causal_states import EpsilonMachine, epsilon_machine, lumped, observable
+from pcnet.processes.machines.mixed_state import MixedStatePresentation, NotClosedError, mixed_state_presentation
+from pcnet.processes.models.hmm import GeneralizedHiddenMarkovModel, HiddenMarkovModel, Process
+from pcnet.processes.models.stationary import recurrent_classes
+
+MAX_STATES = 30_000
+"""Mixed states that are looked for; enough for all words of up to nine tokens of three kinds."""
+
+Answer = TypeVar("Answer")
+_ANSWERS: WeakKeyDictionary[Process, dict[Hashable, object]] = WeakKeyDictionary()
+
+
+def remembered(process: Process, question: Hashable, answer: Callable[[], Answer]) -> Answer:
+    """What was answered before about this process, or else is now. The answer must not hold the process itself."""
+    known = _ANSWERS.setdefault(process, {})
+    if question not in known:
+        known[question] = answer()
+    return known[question]
+
+
+def causal_machine(process: Process, max_states: int) -> EpsilonMachine | None:
+    """The epsilon-machine of the process in the long run; None if there are more causal states than are looked for.
+
+    Raises:
+        ValueError: if the stationary law isn't unique.
+    """
+    _ = process.stationary_distribution  # what is wrong with it is no lack of states
+    return remembered(process, ("machine", max_states), lambda: _machine(process, max_states))
+
+
+def in_the_long_run(process: Process) -> Process:
+    """The process started from its stationary law; hidden states with equal futures are merged."""
+    return remembered(process, "long run", lambda: _stationary(process))
+
+
+def smallest(process: Process, max_states: int) -> Process:
+    """The smallest form that is found of the process in the long run: what a belief of it says, some future depends on."""
+    machine = causal_machine(process, max_states)
+    if machine is not None:
+        return machine.process
+    return remembered(process, "observable", lambda: observable(in_the_long_run(process)))
+
+
+def smallest_presentation(process: Process, max_states: int) -> MixedStatePresentation:
+    """The mixed states of that form."""
+    return remembered(
+        process,
+        ("presentation", max_states),
+        lambda: mixed_state_presentation(smallest(process, max_states), max_states=max_states),
+    )
+
+
+def ergodic_parts(process: Process) -> list[tuple[float, Process]]:
+    """What the process can become for ever, each with its probability; a generalised process counts as one."""
+    return remembered(process, "parts", lambda: _parts(in_the_long_run(process)))
+
+
+def _machine(process: Process, max_states: int) -> EpsilonMachine | None:
+    try:
+        return epsilon_machine(process, max_states=max_states)
+    except NotClosedError:
+        return None
+
+
+def _stationary(process: Process) -> Process:
+    if isinstance(process, HiddenMarkovModel):
+        return lumped(process)
+    return GeneralizedHiddenMarkovModel(
+        process.transition_matrices, process.right_vector, process.stationary_distribution
+    )
+
+
+def _parts(process: Process) -> list[tuple[float, Process]]:
+    if not isinstance(process, HiddenMarkovModel):
+        return [(1.0, process)]
+    parts = []
+    for states in recurrent_classes(process.state_transition_matrix):
+        matrices = process.transition_matrices[:, states][:, :, states]
+        parts.append((float(process.initial_distribution[states].sum()), HiddenMarkovModel(matrices)))
+    return parts

@@ -1,0 +1,1 @@
+"""What a process is, and what processes can be made of others."""

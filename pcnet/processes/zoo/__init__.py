@@ -1,0 +1,1 @@
+"""Processes that have a name, and random ones."""
