@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from pcnet.baselines import GRU, LSTM, RNN, Transformer
 from pcnet.inference import Euler, GaussNewton, Inference, Momentum
 from pcnet.networks import TemporalPC
-from pcnet.networks.time.temporal import TokenClamp
+from pcnet.networks.time.steps import StepClamp
 from pcnet.predictor import Predictor
 
 V, D, LENGTH = 3, 6, 5
@@ -258,5 +258,5 @@ def test_a_temporal_network_forecasts_from_the_equilibria_of_the_tokens_before(t
         torch.testing.assert_close(logits[:, t], network.forecast(values), rtol=0, atol=1e-13)
         before = network.start(5) if t == 0 else tuple(group[:, t - 1] for group in trajectory.values)
         assert all(torch.equal(a, b) for a, b in zip(past, before, strict=True))
-        energy = network.problem(TokenClamp(tokens[:, t], before))
+        energy = network.problem(StepClamp(tokens[:, t], before))
         assert max(group.abs().max().item() for group in energy.at(values).residual) < 1e-11

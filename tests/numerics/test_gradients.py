@@ -12,7 +12,7 @@ from pcnet.energies import Gaussian
 from pcnet.inference import Euler, GaussNewton, Inference, Momentum
 from pcnet.learning import Implicit, Local, Nudged, Side, Unrolled
 from pcnet.networks import TemporalPC
-from pcnet.networks.time.temporal import TokenClamp
+from pcnet.networks.time.steps import StepClamp
 
 LEVELS = pytest.mark.parametrize("levels", [1, 2, 3])
 TIGHT = Inference(GaussNewton(), atol=1e-13, max_steps=200)
@@ -123,7 +123,7 @@ def gradient_with_past_held(network: TemporalPC) -> Gradients:
             values, past = (tuple(g[row : row + 1, t] for g in state) for state in (trajectory.values, trajectory.past))
             sizes = [group.shape[-1] for group in values]
             flat = torch.cat(values, -1)[0].requires_grad_()
-            problem = network.problem(TokenClamp(TOKENS[row : row + 1, t], past))
+            problem = network.problem(StepClamp(TOKENS[row : row + 1, t], past))
 
             def split(x: Tensor) -> tuple[Tensor, ...]:
                 return x.unsqueeze(0).split(sizes, -1)  # noqa: B023
@@ -255,7 +255,7 @@ def test_local_sees_nothing_of_what_comes_later(small_network) -> None:
     ]
     assert relative_difference(*last) > 0.1, "the third token's own update must differ"
     problem = network.problem(
-        TokenClamp(TOKENS[:, 2], tuple(g[:, 1] for g in network.infer(TOKENS[:, :2], TIGHT).values))
+        StepClamp(TOKENS[:, 2], tuple(g[:, 1] for g in network.infer(TOKENS[:, :2], TIGHT).values))
     )
     network.zero_grad()
     problem.at(tuple(group[:, 2] for group in network.infer(TOKENS[:, :3], TIGHT).values)).energy.mean().backward()
@@ -285,7 +285,7 @@ def test_precisions_of_a_network_are_at_rest_where_they_match_its_errors(small_n
     network = small_network(2)
     generator = torch.Generator().manual_seed(1)
     past = tuple(torch.randn(50, 3, generator=generator, dtype=torch.float64) for _ in range(2))
-    problem = network.problem(TokenClamp(torch.randint(3, (50,), generator=generator), past))
+    problem = network.problem(StepClamp(torch.randint(3, (50,), generator=generator), past))
     spreads = (0.5, 3.0)
     errors = tuple(spread * torch.randn(50, 3, generator=generator, dtype=torch.float64) for spread in spreads)
     values = problem.at_errors(errors).values
@@ -294,7 +294,7 @@ def test_precisions_of_a_network_are_at_rest_where_they_match_its_errors(small_n
         for log_precision, planted in zip(log_precisions, errors, strict=True):
             log_precision.copy_(shift - planted.square().mean(0).log())
         with torch.enable_grad():
-            energy = network.problem(TokenClamp(problem.tokens, past)).at(values).energy.mean()
+            energy = network.problem(StepClamp(problem.tokens, past)).at(values).energy.mean()
             found = torch.autograd.grad(energy, log_precisions)
         for gradient in found:
             torch.testing.assert_close(gradient, torch.full_like(gradient, expected), rtol=0, atol=1e-12)
