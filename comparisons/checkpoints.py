@@ -82,7 +82,7 @@ def untrained(config: str, model: str, seed: int, runs: Path, gain: float | None
     settings = resolve(read(RunFolder(runs / Path(config).stem).config))
     spec = settings["models"][model]
     if gain is not None:
-        spec = spec | {"init_args": spec["init_args"] | {"gain": gain}}
+        spec = spec | {"init_args": spec["init_args"] | {"scale": gain}}
     torch.manual_seed(seed)
     comparison = build(settings | {"models": settings["models"] | {model: spec}}, model)
     return Trained(comparison, comparison.models[model].eval())

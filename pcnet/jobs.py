@@ -249,7 +249,7 @@ def floor(comparison: Comparison) -> float:
 def regained(settings: Settings, model: str, gain: float) -> Settings:
     """Settings in which one model starts with another gain."""
     spec = settings["models"][model]
-    changed = spec | {"init_args": spec["init_args"] | {"gain": gain}}
+    changed = spec | {"init_args": spec["init_args"] | {"scale": gain}}
     return settings | {"models": settings["models"] | {model: changed}}
 
 

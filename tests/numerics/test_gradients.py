@@ -84,7 +84,7 @@ def test_implicit_is_long_unrolling(small_network, levels: int) -> None:
 
 def test_truncated_unrolling_is_another_gradient(small_network) -> None:
     """So that the two tests above can fail: after 8 steps of .1 the values, and the gradient, are far from their limits."""
-    network = small_network(2, gain=1.2)
+    network = small_network(2, scale=1.2)
     exact, other = gradients(EXACT, network), gradients(Unrolled(steps=8, solver=Euler(0.1)), network)
     assert relative_difference(other, exact) > 0.3
 
@@ -203,11 +203,11 @@ def test_local_is_the_explicit_outer_products(small_network, levels: int, on_exp
         """Of every level, from given values above, or from the prediction above where none are given."""
         result: list[np.ndarray] = []
         for level in reversed(range(levels)):
-            site = f"layers.{level + 1}"
-            own = weight[f"{site}.recurrent.weight"] @ np.tanh(past[level]) + weight[f"{site}.recurrent.bias"]
+            site = f"predictions.{level + 1}"
+            own = weight[f"{site}.layers.0.weight"] @ np.tanh(past[level]) + weight[f"{site}.layers.0.bias"]
             if level + 1 < levels:
                 above = result[0] if values is None else values[level + 1]
-                own = own + weight[f"{site}.above.weight"] @ np.tanh(above)
+                own = own + weight[f"{site}.layers.1.weight"] @ np.tanh(above)
             result.insert(0, own)
         return result
 
@@ -215,19 +215,21 @@ def test_local_is_the_explicit_outer_products(small_network, levels: int, on_exp
         values, past = ([group[row, t].numpy() for group in state] for state in (trajectory.values, trajectory.past))
         seen_by_readout = predictions(values, None)[0] if on_expectation else values[0]
         outcome = TOKENS[row, t + 1] if on_expectation else TOKENS[row, t]
-        logits = weight["layers.0.readout.weight"] @ np.tanh(seen_by_readout) + weight["layers.0.readout.bias"]
+        logits = (
+            weight["predictions.0.layers.0.weight"] @ np.tanh(seen_by_readout) + weight["predictions.0.layers.0.bias"]
+        )
         surprise = np.eye(3)[outcome] - np.exp(logits) / np.exp(logits).sum()
-        expected["layers.0.readout.weight"] -= np.outer(surprise, np.tanh(seen_by_readout)) / count
-        expected["layers.0.readout.bias"] -= surprise / count
+        expected["predictions.0.layers.0.weight"] -= np.outer(surprise, np.tanh(seen_by_readout)) / count
+        expected["predictions.0.layers.0.bias"] -= surprise / count
         for level, prediction in enumerate(predictions(past, values)):
-            site = f"layers.{level + 1}"
+            site = f"predictions.{level + 1}"
             error = values[level] - prediction
             precision = np.exp(weight[f"{site}.energy.log_precision"])
             weighted = precision * error
-            expected[f"{site}.recurrent.weight"] -= np.outer(weighted, np.tanh(past[level])) / count
-            expected[f"{site}.recurrent.bias"] -= weighted / count
+            expected[f"{site}.layers.0.weight"] -= np.outer(weighted, np.tanh(past[level])) / count
+            expected[f"{site}.layers.0.bias"] -= weighted / count
             if level + 1 < levels:
-                expected[f"{site}.above.weight"] -= np.outer(weighted, np.tanh(values[level + 1])) / count
+                expected[f"{site}.layers.1.weight"] -= np.outer(weighted, np.tanh(values[level + 1])) / count
             expected[f"{site}.energy.log_precision"] += (0.5 * precision * error**2 - 0.5) / count
     assert set(found) == set(expected)
     for name in expected:
