@@ -154,8 +154,9 @@ class PushedStep(ErrorProblem):
         with torch.enable_grad():
             values = tuple(group.detach().requires_grad_() for group in point.values)
             cost = self.steps.costs(self.steps.forecast(self.steps.carried(values)), self.outcome)
+            total = cost.sum()
         learns = torch.is_grad_enabled()
-        sent = torch.autograd.grad(cost.sum(), values, retain_graph=learns, materialize_grads=True)
+        sent = torch.autograd.grad(total, values, retain_graph=learns, materialize_grads=True)
         residual = tuple(r + self.strength * g for r, g in zip(point.residual, sent, strict=True))
         energy = point.energy + self.strength * (cost if learns else cost.detach())
         return PushedPoint(point.values, residual, energy, point)
