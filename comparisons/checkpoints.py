@@ -11,7 +11,7 @@ from pcnet.config import Comparison, Settings, build, find, read, resolve
 from pcnet.jobs import Train
 from pcnet.predictor import Predictor
 from pcnet.records import RunFolder
-from pcnet.training.fit import load
+from pcnet.training import load
 
 
 class Trained(NamedTuple):

@@ -78,7 +78,7 @@ class ModelJob(Job, abc.ABC):
         return comparison, comparison.models[self.model]
 
     def trained(self) -> tuple[Comparison, Predictor]:
-        from pcnet.training.fit import load
+        from pcnet.training import load
 
         comparison, predictor = self.fresh()
         return comparison, load(predictor, RunFolder(self.folder).checkpoint(self.model, self.seed))
@@ -92,23 +92,20 @@ class Train(ModelJob):
     needs = ()
 
     def tables(self, report: Report) -> Tables:
-        from pcnet.training.fit import fit
+        from pcnet.training import Session, fit
 
         comparison, predictor = self.fresh()
         folder = RunFolder(self.folder)
-        points = fit(
-            predictor,
-            comparison.process,
-            comparison.training[self.model],
-            context=comparison.context,
-            seed=self.seed,
-            checkpoint=folder.checkpoint(self.model, self.seed),
-            checkpoint_every=comparison.checkpoint_every,
-            snapshots={step: folder.snapshot(self.model, self.seed, step) for step in comparison.snapshots},
-            log_every=comparison.log_every,
-            device=comparison.device,
-            report=report,
+        session = Session(
+            folder.checkpoint(self.model, self.seed),
+            comparison.checkpoint_every,
+            {step: folder.snapshot(self.model, self.seed, step) for step in comparison.snapshots},
+            comparison.log_every,
+            comparison.device,
+            report,
         )
+        training = comparison.training[self.model]
+        points = fit(predictor, comparison.process, training, comparison.context, self.seed, session)
         table = pd.DataFrame(points).assign(model=self.model, seed=self.seed, floor=floor(comparison))
         return {"training": table}
 
@@ -174,20 +171,12 @@ class Cost(ModelJob):
     kind = "cost"
 
     def tables(self, report: Report) -> Tables:
-        from pcnet.efficiency import measure
+        from pcnet.efficiency import Bench, measure
 
         comparison, predictor = self.trained()
-        costs = measure(
-            self.model,
-            predictor,
-            comparison.process,
-            length=comparison.context,
-            batch_sizes=comparison.evaluation.batch_sizes,
-            threads=torch.get_num_threads(),
-            device=comparison.device,
-            seed=TIMING_SEED,
-            min_seconds=comparison.evaluation.timing_seconds,
-        )
+        asked = comparison.evaluation
+        bench = Bench(torch.get_num_threads(), comparison.device, TIMING_SEED, min_seconds=asked.timing_seconds)
+        costs = measure(self.model, predictor, comparison.process, comparison.context, asked.batch_sizes, bench)
         return {"cost": pd.DataFrame(costs)}
 
 
