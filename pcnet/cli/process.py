@@ -192,8 +192,8 @@ def _own(known: argparse.Namespace, rest: Sequence[str]) -> "Card":
 def _show(card: "Card", folder: Path, as_json: bool) -> int:
     """Print the card, draw it, and say where."""
     from pcnet.card import card_json, render_card
+    from pcnet.files import replace_file
     from pcnet.report.process import draw_card
-    from pcnet.tables import replace_file
 
     print(card_json(card) if as_json else render_card(card), flush=True)
     replace_file(folder / "card.txt", (render_card(card) + "\n").encode())

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from pcnet.files import replace_file
 from pcnet.report import plots, tables, verdicts
 from pcnet.report import results as run
 from pcnet.report.headlines import summarise
 from pcnet.report.page import Markup, document, element, image
 from pcnet.report.results import Results
 from pcnet.report.text import ABSENT, CAPTIONS, METHOD, PROJECTION, TITLES
-from pcnet.tables import replace_file
 
 
 def summary(folder: Path) -> pd.DataFrame:

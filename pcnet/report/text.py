@@ -85,7 +85,7 @@ METHOD = _flow("""
     words of length 3 or less always train and are never scored; five folds times five fold seeds over the rest;
     features are standardised, and the ridge chosen, inside the training part. The score is the held-out,
     variance-weighted R² on lengths 4 and up, with words weighted by probability and equally; medians over fold seeds.
-    Untrained copies use the same initialiser at gains .5, .9 and 1.2 with three seeds each; shuffled beliefs are
+    Untrained copies use the same initialiser at scales .5, .9 and 1.2 with three seeds each; shuffled beliefs are
     permuted within length. Population oracles are fitted and scored on all words, so they are not held-out scores.
     Excess loss is the exact sum over words of probability times KL(exact next-token law || model), averaged over
     context lengths, in nats, without sampling. Numbers of predictive-coding models are taken at the equilibrium of

@@ -142,7 +142,7 @@ def _blind_part(results: Results, model: str, target: str) -> str:
 
 def _best_copy(results: Results, model: str, weights: str, target: str) -> float:
     rows = run.headline(results, model, weights, trained=False, target=target)
-    return float(rows.groupby(["gain", "seed"], dropna=False)["r2"].median().max())
+    return float(rows.groupby(["scale", "seed"], dropna=False)["r2"].median().max())
 
 
 def seeds(frame: pd.DataFrame) -> str:

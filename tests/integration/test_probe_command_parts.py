@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from pcnet.cli.probe import arrays, judgement
 from sklearn.decomposition import PCA
 
+from pcnet.cli.probe import arrays, judgement
 from pcnet.cli.probe.exchange import Repeats
 from pcnet.cli.probe.judgement import judge
 from pcnet.cli.probe.question import Question
