@@ -17,8 +17,9 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
     frozenset(layer.split())
     for layer in (
         "typing",
-        "sites predictor tables",
+        "predictor tables",
         "energies processes inference",
+        "sites",
         "networks baselines",
         "learning",
         "probing efficiency diagnostics card",

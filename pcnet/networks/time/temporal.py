@@ -92,6 +92,8 @@ class TemporalPC(Predictor, PCNetwork):
         inference: how values relax.
     """
 
+    diagnostic_sites = ("diagnostics.*",)
+
     def __init__(
         self,
         vocab_size: int,
