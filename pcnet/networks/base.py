@@ -47,14 +47,6 @@ class PCNetwork(nn.Module, Iterates, abc.ABC):
         finally:
             self.recorded = before
 
-    @contextmanager
-    def examining(self, inference: Any) -> Iterator[None]:
-        before, self.inference = self.inference, inference
-        try:
-            yield
-        finally:
-            self.inference = before
-
     @property
     def watched(self) -> bool:
         """Whether anybody looks at a site."""

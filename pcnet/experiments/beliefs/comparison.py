@@ -148,7 +148,7 @@ class BeliefComparison(Experiment):
 
     def _work(self, name: str, model: Predictor) -> float:
         """A rough measure of how long a training takes; inference costs far more than its arithmetic."""
-        training, slowdown = self.training[name], 20 if isinstance(model, Iterates) else 1
+        training, slowdown = self.training[name], model.slowdown if isinstance(model, Iterates) else 1
         return slowdown * training.steps * training.batch_size * model.flops(self.context, 3.0)
 
     @cached_property

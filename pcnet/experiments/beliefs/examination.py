@@ -42,8 +42,6 @@ ONE_DEAL = Protocol(fold_seeds=(0,))
 BESIDE_LAW = "next_token+site"
 """Name of the score that the exact next-token law and a model's site reach together; beside the law's own, a gain."""
 
-DIAGNOSTICS = "diagnostics.*"
-
 
 @dataclass(frozen=True, eq=False)
 class Examination:
@@ -106,7 +104,7 @@ def trained(
     exam: Examination, model: Predictor, sites: Sites, seed: int, permutations: int
 ) -> tuple[dict[str, pd.DataFrame], dict[str, np.ndarray]]:
     """Everything about one trained model at equilibrium: its tables, and its decoded beliefs for the figures."""
-    watched = [DIAGNOSTICS] if isinstance(model, Iterates) else []
+    watched = model.diagnostic_sites if isinstance(model, Iterates) else ()
     seen = walk(model, exam.words, [sites.headline, *sites.filtered, *sites.predicted, *watched])
     features = seen.features(sites.headline)
     own = [
@@ -206,7 +204,7 @@ def _excess(exam: Examination, seen: Walk, iteration: str) -> pd.DataFrame:
 def _walked(exam: Examination, model: Predictor, site: str, inference: Inference) -> Walk:
     """All words through a model that infers, with other inference settings than its own."""
     with model.examining(inference):
-        return walk(model, exam.words, [site, DIAGNOSTICS])
+        return walk(model, exam.words, [site, *model.diagnostic_sites])
 
 
 def _numbers(exam: Examination, model: Predictor, site: str, inference: Inference) -> dict[str, float]:
