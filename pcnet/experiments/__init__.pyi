@@ -8,6 +8,8 @@ from .experiment import Borrowed as Borrowed
 from .experiment import Experiment as Experiment
 from .experiment import Job as Job
 from .experiment import Report as Report
+from .experiment import Schema as Schema
+from .experiment import Tables as Tables
 from .harness import RunRecord as RunRecord
 from .harness import run as run
 from .run_folder import RunFolder as RunFolder

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from pcnet.experiments.run_folder import RunFolder
-from pcnet.tables import Schema, Tables
+from pcnet.tables import Schema as Schema
+from pcnet.tables import Tables as Tables
 
 Report = Callable[[int, int, float | None], None]
 """Told (step, steps, latest loss or None) while a job goes on."""
@@ -40,12 +41,12 @@ class Borrowed(NamedTuple):
     Attributes:
         folder: of that run.
         settings: of that experiment, for a folder that isn't there yet.
-        parts: names of the jobs.
+        jobs: picks or makes the jobs, given that experiment; a folder that is there keeps the settings that it has.
     """
 
     folder: Path
     settings: dict[str, Any]
-    parts: tuple[str, ...]
+    jobs: "Callable[[Experiment], Sequence[Job]]"
 
 
 class Experiment(abc.ABC):

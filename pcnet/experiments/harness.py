@@ -1,6 +1,7 @@
 """`run(settings, folder)`: do what is missing, then lay tables and the report together. Every command calls this function."""
 
 import os
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
@@ -10,7 +11,7 @@ import yaml
 from pcnet.experiments import earlier
 from pcnet.experiments.errors import ConfigError, RunFailed
 from pcnet.experiments.executors import Bench, Executor, LocalWorkers, Silent, View
-from pcnet.experiments.experiment import Borrowed, Experiment
+from pcnet.experiments.experiment import Borrowed, Experiment, Job
 from pcnet.experiments.run_folder import RunFolder
 from pcnet.experiments.settings import Settings, build, differences, read, resolve
 from pcnet.files import replace_file
@@ -48,7 +49,7 @@ def run(settings: Settings, path: Path, executor: Executor | None = None, view: 
         open_folder(folder, settings)
         with ExitStack() as stack:
             failures = [f for b in experiment.borrowed(path) for f in _borrow(b, executor, view, stack)]
-        failures += _do(experiment, folder, executor, view)
+        failures += _do(experiment, experiment.jobs(), folder, executor, view)
         text = laid_together(experiment, folder)
     if failures:
         raise RunFailed("; ".join(failures))
@@ -73,17 +74,16 @@ def open_folder(folder: RunFolder, settings: Settings) -> None:
         earlier.rename_files(folder.path)
         odd = differences(resolve(read(folder.config)), settings)  # settings that came since had their defaults
         if odd:
-            raise ConfigError(f"{folder.path} was made with another {odd[0]}; name another folder with --out")
+            raise ConfigError(
+                f"{folder.path} was made with another {odd[0].removeprefix('init_args.')}; name another folder with --out"
+            )
         return
     if any(name for name in os.listdir(folder.path) if name != ".lock"):
         raise ConfigError(f"{folder.path} holds files but no config.yaml; name another folder with --out")
     replace_file(folder.config, yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
 
 
-def _do(
-    experiment: Experiment, folder: RunFolder, executor: Executor, view: View, only: set[str] | None = None
-) -> list[str]:
-    jobs = [job for job in experiment.jobs() if only is None or job.part in only]
+def _do(experiment: Experiment, jobs: Sequence[Job], folder: RunFolder, executor: Executor, view: View) -> list[str]:
     todo = [job for job in jobs if not folder.has(job.part)]
     view.begin(len(jobs), len(jobs) - len(todo), experiment.headline())
     return executor.do(todo, Bench(folder, view, experiment.said))
@@ -95,8 +95,9 @@ def _borrow(borrowed: Borrowed, executor: Executor, view: View, stack: ExitStack
     settings = resolve(read(config) if config.is_file() else borrowed.settings)
     experiment = build(settings)
     folder = RunFolder(borrowed.folder, experiment.schema)
-    if all(folder.has(part) for part in borrowed.parts):
+    jobs = borrowed.jobs(experiment)
+    if all(folder.has(job.part) for job in jobs):
         return []
     stack.enter_context(folder.locked())
     open_folder(folder, settings)
-    return _do(experiment, folder, executor, view, set(borrowed.parts))
+    return _do(experiment, jobs, folder, executor, view)

@@ -7,6 +7,7 @@ the constructors' types before anything is built.
 import copy
 import importlib
 import importlib.resources
+import re
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +140,13 @@ def help_text(kind: type[Experiment]) -> str:
     """The arguments of an experiment with types, defaults and what their docstring says, for a command's ``--help``."""
     parser = ArgumentParser(add_help=False, usage="")
     parser.add_class_arguments(kind, fail_untyped=True)
-    return parser.format_help().partition("\n\n")[2].strip()
+    lines = parser.format_help().partition("\n\n")[2].strip().splitlines()
+    return "\n".join(
+        [
+            "settings, each as --SETTING VALUE with VALUE in YAML:",
+            *(re.sub(r", --\w+\+ \S+", "", line) for line in lines[1:]),
+        ]
+    )
 
 
 def _parser(kind: type[Experiment]) -> ArgumentParser:

@@ -102,11 +102,12 @@ class BeliefComparison(Experiment):
 
         return load(self.fresh(model, seed), checkpoint(files, model, seed))
 
-    def snapshot(self, model: str, seed: int, files: Path, step: int) -> Predictor:
-        """A model as it was after so many optimiser steps."""
+    def kept_snapshots(self, model: str, seed: int, files: Path) -> dict[int, Predictor]:
+        """A model as it was while it was trained, by optimiser step; those of `snapshots` that are there."""
         from pcnet.training.fit import load
 
-        return load(self.fresh(model, seed), _snapshot(files, model, seed, step))
+        paths = {step: _snapshot(files, model, seed, step) for step in sorted(self.snapshots)}
+        return {step: load(self.fresh(model, seed), path) for step, path in paths.items() if path.is_file()}
 
     def samples(self) -> dict[str, Predictor]:
         """Every model once, for what its class and sizes say; the weights count for nothing."""
@@ -131,7 +132,7 @@ class BeliefComparison(Experiment):
             for seed in asked.untrained_seeds
         ]
         return [
-            *(self._job("train", self.train, pair) for pair in longest_first),
+            *(self.training_job(*pair) for pair in longest_first),
             *(self._job("examine", self.examine, pair) for pair in pairs),
             Job("controls", self.process_controls),
             *copies,
@@ -140,11 +141,14 @@ class BeliefComparison(Experiment):
             *(self._job("cost", self.cost, (name, self.seeds[0]), alone=True) for name in self.models),
         ]
 
-    @staticmethod
-    def _job(kind: str, work: Callable[..., Tables], pair: tuple[str, int], alone: bool = False) -> Job:
+    def training_job(self, model: str, seed: int) -> Job:
+        """The training of one model; the seed need not be one of the configuration's."""
+        return Job(f"train-{model}-seed{seed}", partial(self.train, model, seed))
+
+    def _job(self, kind: str, work: Callable[..., Tables], pair: tuple[str, int], alone: bool = False) -> Job:
+        """A job about a trained model."""
         model, seed = pair
-        needs = () if kind == "train" else (training_part(model, seed),)
-        return Job(f"{kind}-{model}-seed{seed}", partial(work, model, seed), needs, alone)
+        return Job(f"{kind}-{model}-seed{seed}", partial(work, *pair), (self.training_job(*pair).part,), alone)
 
     def _work(self, name: str, model: Predictor) -> float:
         """A rough measure of how long a training takes; inference costs far more than its arithmetic."""
@@ -283,11 +287,6 @@ class BeliefComparison(Experiment):
         asked |= {"untrained_scales": [0.9], "untrained_seeds": [0], "batch_sizes": [1]}
         sizes = {"context": 5, "log_every": 1, "checkpoint_every": 2}
         return {**arguments, "training": training, "evaluation": asked, **sizes}
-
-
-def training_part(model: str, seed: int) -> str:
-    """The part that a training leaves."""
-    return f"train-{model}-seed{seed}"
 
 
 def checkpoint(files: Path, model: str, seed: int) -> Path:
