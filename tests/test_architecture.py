@@ -16,21 +16,16 @@ ROOT = Path(pcnet.__file__).parent
 LAYERS: tuple[frozenset[str], ...] = tuple(
     frozenset(layer.split())
     for layer in (
-        "typing",
-        "predictor tables",
+        "typing files tables",
+        "predictor",
         "energies processes inference",
         "sites",
         "networks baselines",
         "learning",
         "probing efficiency diagnostics card",
-        "config data",
-        "training",
-        "records",
-        "evaluation",
-        "jobs",
-        "report",
-        "experiment",
-        "view",
+        "data",
+        "training report",
+        "experiments",
         "cli",
     )
 )
@@ -40,8 +35,8 @@ ALLOWED = {
     "lightning": ("data", "training"),
     "matplotlib": ("report",),
     "sklearn": ("probing", "data"),
-    "rich": ("view",),
-    "jsonargparse": ("config",),
+    "rich": ("experiments",),
+    "jsonargparse": ("experiments",),
 }
 """Where a library may be imported."""
 

@@ -127,13 +127,16 @@ def split(arguments: Sequence[str]) -> tuple[list[str], dict[str, str | None]]:
     """The arguments of the command itself, and settings given as `--a.b.c value` or `--a.b.c=value`."""
     plain: list[str] = []
     overrides: dict[str, str | None] = {}
-    words = iter(arguments)
-    for word in words:
+    words = list(arguments)
+    while words:
+        word = words.pop(0)
         name, given, value = word.partition("=")
         if name in OWN or not re.fullmatch(r"--[A-Za-z_][\w.-]*", name):
             plain.append(word)
+        elif given:
+            overrides[name[2:]] = value
         else:
-            overrides[name[2:]] = value if given else next(words, None)
+            overrides[name[2:]] = words.pop(0) if words and not words[0].startswith("--") else None
     return plain, overrides
 
 

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 from pcnet import report
 from pcnet.report import plots, results
+from pcnet.report.schema import SCHEMA
 
 MODELS = ("transformer", "gru", "temporal_pc", "temporal_pc_nudged", "temporal_pc_local")
 ITERATIONS = (0, 1, 2, 4, 8, 16, 32)
@@ -70,7 +71,7 @@ def write_geometry(folder: Path, length: int, models: tuple[str, ...]) -> None:
         for k in ITERATIONS if is_pc(model) else ():
             versions[f"iteration{k}"] = trained + 0.75**k * (0.6 * wrong + 0.4 * mean - trained)
         for kind, decoded in versions.items():
-            whose = "gain0.9-seed0" if kind == "untrained" else "seed0"
+            whose = "scale0.9-seed0" if kind == "untrained" else "seed0"
             np.savez(folder / f"{model}-{whose}-{kind}.npz", decoded=decoded)
 
 
@@ -98,10 +99,10 @@ def add_model(probes: Probes, model: str, weights: str) -> None:
     probes.add(reached - 0.01, 0.001, **at, offset=False)
     probes.add(reached - 0.2, 0.05, 1, **at, position="7", fold_seed="")
     probes.add(0.2, 0.01, **at, target="residual")
-    probes.add(0.05, 0.01, **at, target="residual", trained=False, gain=0.9)
-    for gain, seed in itertools.product((0.5, 0.9, 1.2), range(3)):
-        copy = 0.93 - 0.05 * abs(gain - 0.9) - 0.012 * seed
-        probes.add(copy, 0.002, **at | dict(trained=False, gain=gain, seed=seed))
+    probes.add(0.05, 0.01, **at, target="residual", trained=False, scale=0.9)
+    for scale, seed in itertools.product((0.5, 0.9, 1.2), range(3)):
+        copy = 0.93 - 0.05 * abs(scale - 0.9) - 0.012 * seed
+        probes.add(copy, 0.002, **at | dict(trained=False, scale=scale, seed=seed))
     probes.add(-0.0008, 0.0006, **at, control="shuffled")
     probes.add(0.9997, 0.00001, **at, control="softmax")
     for k in ITERATIONS if is_pc(model) else ():
@@ -164,7 +165,7 @@ def check_rows(models: tuple[str, ...]) -> pd.DataFrame:
         reference = EXCESS.get(model, 0.001)
         at = dict(model=model, check=f"{name}: excess", value=reference + by, reference=reference)
         rows += [at | dict(difference=by, bound=1e-4, passed=True)] * is_pc(model)
-    return pd.DataFrame(rows, columns=results.COLUMNS["checks"])
+    return pd.DataFrame(rows, columns=list(SCHEMA["checks"]))
 
 
 TABLES = dict(training=training_rows, probes=probe_rows, excess=excess_rows, cost=cost_rows, inference=inference_rows)
@@ -178,7 +179,7 @@ def write_run(folder: Path, length: int = 4, models: tuple[str, ...] = MODELS) -
     process = "process:\n  class_path: pcnet.processes.mess3\n  init_args: {x: 0.05, a: 0.85}\ncontext: 10\n"
     (folder / "config.yaml").write_text(f"seed: 0\n{process}models:\n{names}\n")
     for name, rows in TABLES.items():
-        rows(models).reindex(columns=results.COLUMNS[name]).to_csv(folder / f"{name}.csv", index=False)
+        rows(models).reindex(columns=list(SCHEMA[name])).to_csv(folder / f"{name}.csv", index=False)
     write_geometry(folder / "geometry", length, models)
     return folder
 
@@ -250,7 +251,7 @@ def test_summary_holds_the_headline_site_and_its_controls(run: Path, model: str,
     copies = {}
     for row in own:
         if row["trained"] == "False":
-            copies.setdefault((row["gain"], row["seed"]), []).append(float(row["r2"]))
+            copies.setdefault((row["scale"], row["seed"]), []).append(float(row["r2"]))
     best = max(map(statistics.median, copies.values()))
     permuted = [float(row["r2"]) for row in rows if row["control"] == "shuffled"]
     summary = report.summary(run).loc[model]
