@@ -6,7 +6,8 @@ SCHEMA = Schema(
     training="model:text seed step tokens loss floor excess",
     probes="model:text trained:flag scale seed site:text headline:flag target:text control:text offset:flag position:text"
     " iteration:text weights:text fold_seed r2 rmse rows n_eff features alpha alpha_at_edge:flag",
-    verdicts="model:text seed site:text answer:text control:text p_value gain population_r2 rows n_eff",
+    verdicts="model:text seed site:text answer:text probe:text control:text gain p_value population_r2 rows n_eff features"
+    " departures:text",
     excess="model:text seed iteration:text excess",
     cost="model:text device:text threads batch length tolerance parameters flops latency_p50_ms latency_p90_ms"
     " sequential_depth iterations_p50 iterations_p90 peak_bytes",

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from torch import Tensor
 
 from pcnet import report
 from pcnet.experiments.beliefs import examination
@@ -136,9 +137,18 @@ class BeliefComparison(Experiment):
             *(self._job("examine", self.examine, pair) for pair in pairs),
             Job("controls", self.process_controls),
             *copies,
+            *self.judgements(),
             *(self._job("robustness", self.robustness, pair) for pair in pairs if pair[0] in asked.robust),
             *(self._job("iterations", self.iterations, pair) for pair in inferring),
             *(self._job("cost", self.cost, (name, self.seeds[0]), alone=True) for name in self.models),
+        ]
+
+    def judgements(self) -> list[Job]:
+        """One for each model, of all its training seeds: they are ranked among the same untrained copies."""
+        names = self.models if self.evaluation.verdict_copies else ()
+        return [
+            Job(f"judge-{name}", partial(self.judge, name), tuple(self.training_job(name, s).part for s in self.seeds))
+            for name in names
         ]
 
     def training_job(self, model: str, seed: int) -> Job:
@@ -242,6 +252,23 @@ class BeliefComparison(Experiment):
             "probes": pd.concat([_named(rows, model, seed) for model in models], ignore_index=True).assign(scale=scale)
         }
 
+    def judge(self, model: str, files: Path, told: Report) -> Tables:
+        """Ask whether the headline site encodes the belief beyond every control."""
+        asked, site = self.evaluation, self.sites[model].headline
+        exam = Examination.of(self.process, asked.verdict_length or self.context)
+
+        def copy(seed: int) -> dict[str, Tensor]:
+            return {site: exam.seen(self.fresh(model, seed).eval(), site).features(site)}
+
+        judge = exam.judge(copy, asked.verdict_copies)
+        tables = []
+        for done, seed in enumerate(self.seeds):
+            told(done, len(self.seeds), None)
+            seen = exam.seen(self.trained(model, seed, files), site)
+            verdict = judge({site: seen.features(site)}, seen.logits)
+            tables.append(_named(verdict.table(), model, seed))
+        return {"verdicts": pd.concat(tables, ignore_index=True)}
+
     def process_controls(self, files: Path, told: Report) -> Tables:
         """Score what belongs to the process: the exact next-token law, the last tokens, the history."""
         exam = self._exam()
@@ -262,6 +289,9 @@ class BeliefComparison(Experiment):
             last = tables["training"].iloc[-1]
             trained = f"{last.model} (seed {last.seed}) trained on {last.tokens:,} tokens"
             return f"{trained}: loss {last.loss:.4f}, floor {last.floor:.4f}"
+        if "verdicts" in tables:
+            answers = tables["verdicts"].groupby("seed")["answer"].first()
+            return f"{tables['verdicts']['model'].iloc[0]}: beyond every control? {', '.join(answers)}"
         if not part.startswith("examine"):
             return ""
         excess, rows = tables["excess"].iloc[0], tables["probes"]
@@ -284,7 +314,7 @@ class BeliefComparison(Experiment):
             "iterations": [0, 1],
             "timing_seconds": 0.01,
         }
-        asked |= {"untrained_scales": [0.9], "untrained_seeds": [0], "batch_sizes": [1]}
+        asked |= {"untrained_scales": [0.9], "untrained_seeds": [0], "verdict_copies": 19, "batch_sizes": [1]}
         sizes = {"context": 5, "log_every": 1, "checkpoint_every": 2}
         return {**arguments, "training": training, "evaluation": asked, **sizes}
 

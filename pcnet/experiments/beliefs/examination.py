@@ -1,7 +1,7 @@
 """What is asked of a model once it is trained: its excess loss, its geometry, its inference, and the same of its copies."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -38,6 +38,9 @@ from pcnet.tables import Tables
 PROTOCOL = Protocol()
 ONE_DEAL = Protocol(fold_seeds=(0,))
 """The default protocol with one fold seed, where scores are compared with each other and not with a bar."""
+
+FIRST_COPY = 100
+"""Seed of the first untrained copy of a verdict: no training seed, and none of the copies that are scored."""
 
 BESIDE_LAW = "next_token+site"
 """Name of the score that the exact next-token law and a model's site reach together; beside the law's own, a gain."""
@@ -77,6 +80,20 @@ class Examination:
         starts = np.cumsum([0, *sizes[:-1]])
         order = [start + torch.randperm(size, generator=generator) for start, size in zip(starts, sizes, strict=True)]
         return self.words.filtered[torch.cat(order)]
+
+    def seen(self, model: Predictor, *sites: str) -> Walk:
+        """All words through a model."""
+        return walk(model, self.words, list(sites))
+
+    def judge(self, copy: Callable[[int], Mapping[str, Tensor]], num_copies: int) -> Judge:
+        """What answers, for each of a model's training seeds, whether a site encodes the belief beyond every control.
+
+        Args:
+            copy: features by site of the untrained copy with this seed; called only where anything can be decided.
+            num_copies: of them, and members of every other bank.
+        """
+        copies = UntrainedCopies(copy, range(FIRST_COPY, FIRST_COPY + num_copies))
+        return Judge(Subject(self.process, self.words, self.words.filtered), (DefaultBanks(num_copies), copies))
 
     def excess(self, seen: Walk) -> float:
         """Exact excess loss over the Bayesian observer, nats per token."""

@@ -28,8 +28,7 @@ class Evaluation:
         untrained_scales: scales of the initial weights of the untrained copies.
         untrained_seeds: seeds of the untrained copies.
         permutations: shuffled beliefs; the 95th percentile of their scores is the one to beat.
-        verdict_copies: untrained copies that a verdict ranks a model among; 0 asks for no verdict. With 19 of them the least
-            p value is .05.
+        verdict_copies: untrained copies that a verdict ranks a model among, at least 19; 0 asks for no verdict.
         verdict_length: longest word that a verdict is asked about; null is the context.
         iterations: numbers of inference iterations after which a network that infers is scored as well.
         iteration_solver: the solver whose iterations these are.
@@ -42,7 +41,7 @@ class Evaluation:
     untrained_scales: list[float] = field(default_factory=lambda: [0.5, 0.9, 1.2])
     untrained_seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     permutations: int = 100
-    verdict_copies: int = 19
+    verdict_copies: int = 39
     verdict_length: int | None = None
     iterations: list[int] = field(default_factory=lambda: [0, 1, 2, 4, 8, 16, 32])
     iteration_solver: Solver = field(default_factory=Euler)
