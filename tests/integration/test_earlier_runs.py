@@ -1,5 +1,6 @@
 """Run folders and configurations of version 0.1 are gone on with."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -58,7 +59,7 @@ def test_a_folder_is_gone_on_with_and_nothing_is_done_twice(
     assert "gru" in record.text
 
 
-def _refusing(jobs):  # noqa: ANN001, ANN202
+def _refusing(jobs: Callable) -> Callable:
     """The same jobs, none of which may be done."""
     from dataclasses import replace
 
