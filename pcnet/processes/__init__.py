@@ -24,14 +24,9 @@ from pcnet.processes.machines.equivalence import distinguishing_word, same_proce
 from pcnet.processes.machines.mixed_state import MixedStatePresentation, NotClosedError, mixed_state_presentation
 from pcnet.processes.machines.reconstruction import ReconstructedMachine, reconstruct
 from pcnet.processes.models.compose import block, mixture, noisy_channel, product, relabel
-from pcnet.processes.models.composition import Blocks, Channel, Composition, Mixture, Product
-from pcnet.processes.models.hmm import (
-    GeneralizedHiddenMarkovModel,
-    HiddenMarkovModel,
-    Process,
-    UndefinedError,
-    stationary_distribution,
-)
+from pcnet.processes.models.composition import Composition
+from pcnet.processes.models.hmm import GeneralizedHiddenMarkovModel, HiddenMarkovModel, Process, UndefinedError
+from pcnet.processes.models.parts import Blocks, Channel, Mixture, Product
 from pcnet.processes.models.reversal import time_reversal
 from pcnet.processes.zoo.generalized import bloch_walk, frdn, moon
 from pcnet.processes.zoo.literature import (
@@ -116,7 +111,6 @@ __all__ = [
     "simple_nonunifilar_source",
     "smooth_beliefs",
     "spectrum",
-    "stationary_distribution",
     "statistical_complexity",
     "synchronization_information",
     "time_reversal",

@@ -18,7 +18,6 @@ from pcnet.processes import (
     mixed_state_presentation,
     rrxor,
     sample,
-    stationary_distribution,
     z1r,
 )
 
@@ -143,7 +142,7 @@ def blocks(rng: np.random.Generator, tokens: int, order: int) -> np.ndarray:
 
 
 def backwards(matrices: np.ndarray) -> np.ndarray:
-    law = stationary_distribution(matrices).numpy()
+    law = HiddenMarkovModel(matrices).stationary_distribution.numpy()
     return np.einsum("xji,j,i->xij", matrices, law, 1 / law)
 
 
@@ -251,4 +250,4 @@ def test_a_stationary_law_of_many_states():
     found = mixed_state_presentation(matrices)
     assert found.closed
     law = found.stationary_distribution
-    torch.testing.assert_close(law @ found.states, stationary_distribution(matrices), atol=1e-10, rtol=0)
+    torch.testing.assert_close(law @ found.states, HiddenMarkovModel(matrices).stationary_distribution, atol=1e-10, rtol=0)

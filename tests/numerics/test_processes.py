@@ -20,7 +20,6 @@ from pcnet.processes import (
     rrxor,
     sample,
     simple_nonunifilar_source,
-    stationary_distribution,
     z1r,
     zrr,
 )
@@ -229,7 +228,7 @@ def test_a_parameter_that_is_no_number_is_refused():
     ],
 )
 def test_stationary_law_in_closed_form(process, expected):
-    np.testing.assert_allclose(stationary_distribution(process), expected, rtol=1e-14, atol=0)
+    np.testing.assert_allclose(process.stationary_distribution, expected, rtol=1e-14, atol=0)
 
 
 @pytest.mark.parametrize("num_states", [1, 2, 5, 20])
@@ -256,12 +255,12 @@ def test_transient_states_have_exactly_no_mass():
 def test_two_recurrent_classes_are_refused_by_name():
     chain = [[0.5, 0.5, 0, 0], [1, 0, 0, 0], [0, 0, 0.3, 0.7], [0, 0, 0.5, 0.5]]
     with pytest.raises(ValueError, match=r"isn't unique.*2 recurrent classes of states, \[0, 1\], \[2, 3\]"):
-        stationary_distribution(HiddenMarkovModel([chain]))
+        _ = HiddenMarkovModel([chain]).stationary_distribution
 
 
 def test_frozen_mess3_has_no_unique_stationary_law():
     with pytest.raises(ValueError, match="3 recurrent classes"):
-        stationary_distribution(mess3(x=0))
+        _ = mess3(x=0).stationary_distribution
 
 
 # Samples

@@ -16,6 +16,7 @@ from pcnet.processes import (
     mess3,
     next_token_law,
     observe,
+    product,
     rrxor,
     sample,
     token_log_probabilities,
@@ -23,7 +24,6 @@ from pcnet.processes import (
     z1r,
 )
 from pcnet.processes.beliefs.sampling import TableSampler, sample_batches
-from pcnet.processes.models.compose import product
 
 LEVEL = 1e-3
 """Level of every chi-square test; with fixed seeds, an outcome is the same in every run."""

@@ -16,9 +16,8 @@ from torch import Tensor
 
 from pcnet.processes.beliefs.scan import FEW_STATES, Forward, all_possible, forward, impossible, kernel_of, measure_of
 from pcnet.processes.beliefs.stack import stacked
-from pcnet.processes.models.factors import factor_tokens, outer
 from pcnet.processes.models.hmm import Process, as_process
-from pcnet.processes.models.leaves import leaves
+from pcnet.processes.models.parts import factor_tokens, leaves, outer
 
 DTYPES = (torch.float64, torch.float32)
 """Precisions in which beliefs can be followed."""

@@ -9,9 +9,8 @@ from torch import Tensor
 
 from pcnet.processes.beliefs.filtering import follow, log_in_double, require_dtype
 from pcnet.processes.beliefs.sampling import Drawn, draw_factors, require_draws
-from pcnet.processes.models.factors import joined
 from pcnet.processes.models.hmm import Process, as_process
-from pcnet.processes.models.leaves import leaves
+from pcnet.processes.models.parts import joined, leaves
 
 
 class Observed(NamedTuple):

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from pcnet.processes.beliefs.scan import IMPOSSIBLE, empty_beliefs, kernel_of
-from pcnet.processes.models.factors import joined
-from pcnet.processes.models.hmm import HiddenMarkovModel, Process, as_process, require_at_least
-from pcnet.processes.models.leaves import leaves
+from pcnet.processes.models.arguments import require_at_least, require_generator
+from pcnet.processes.models.hmm import HiddenMarkovModel, Process, as_process
+from pcnet.processes.models.parts import joined, leaves
 
 GUIDES = 2**18
 """Entries of a table of guides, at most."""
@@ -294,7 +294,4 @@ def require_draws(num_sequences: int, length: int, generator: torch.Generator) -
     """Refuse sizes that aren't positive integers and what isn't a generator on the CPU."""
     require_at_least("num_sequences", num_sequences, 1)
     require_at_least("length", length, 1)
-    if not isinstance(generator, torch.Generator):
-        raise TypeError(f"generator must be a torch.Generator, got {type(generator).__name__}")
-    if generator.device.type != "cpu":
-        raise ValueError(f"generator must be on the CPU, where processes are sampled, got one on {generator.device}")
+    require_generator(generator)

@@ -13,7 +13,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
-from pcnet.processes.models.hmm import HiddenMarkovModel, require_at_least
+from pcnet.processes.models.arguments import require_at_least
+from pcnet.processes.models.hmm import HiddenMarkovModel
 
 PADDING = -1
 """Stands after the end of a word where words of different lengths share a tensor; no token is negative."""

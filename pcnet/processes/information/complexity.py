@@ -15,10 +15,11 @@ from pcnet.processes.information.forgetting import memory_left
 from pcnet.processes.information.group_inverse import apply_group_inverse
 from pcnet.processes.information.histories import histories
 from pcnet.processes.information.quantity import Quantity
-from pcnet.processes.information.resets import reset_belief, started_at
+from pcnet.processes.information.resets import reset_belief
 from pcnet.processes.machines.causal_process import MAX_STATES, causal_machine, ergodic_parts, smallest
 from pcnet.processes.machines.mixed_state import MixedStatePresentation, mixed_state_presentation
-from pcnet.processes.models.hmm import Process, UndefinedError, as_process, require_at_least
+from pcnet.processes.models.arguments import require_at_least
+from pcnet.processes.models.hmm import Process, UndefinedError, as_process, started_at
 
 FINE, COARSE = 1e-13, 1e-10
 """Tolerances at which countably many beliefs that converge are told apart; what changes between them is the error."""

@@ -13,7 +13,8 @@ from pcnet.processes.beliefs.sufficiency import reachable_span
 from pcnet.processes.information.entropies import bounded, entropy_rate
 from pcnet.processes.information.quantity import Quantity
 from pcnet.processes.machines.causal_process import MAX_STATES, causal_machine, ergodic_parts
-from pcnet.processes.models.hmm import Process, UndefinedError, as_process, require_at_least
+from pcnet.processes.models.arguments import require_at_least
+from pcnet.processes.models.hmm import Process, UndefinedError, as_process
 
 SEQUENCES, TOKENS, FORGOTTEN = 64, 1500, 100
 """Samples, their length, and how many first tokens of each don't count."""

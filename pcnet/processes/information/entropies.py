@@ -16,7 +16,8 @@ from pcnet.processes.information.histories import Histories, histories
 from pcnet.processes.information.quantity import Quantity
 from pcnet.processes.machines.causal_process import MAX_STATES, causal_machine, ergodic_parts, remembered
 from pcnet.processes.machines.mixed_state import IMPOSSIBLE
-from pcnet.processes.models.hmm import HiddenMarkovModel, Process, as_process, require_at_least
+from pcnet.processes.models.arguments import require_at_least
+from pcnet.processes.models.hmm import HiddenMarkovModel, Process, as_process
 
 WIDE = 1e-4
 """Bounds that are further apart are helped out by samples, in nats."""

@@ -14,7 +14,8 @@ from pcnet.processes.information.histories import Histories, histories
 from pcnet.processes.information.quantity import Quantity
 from pcnet.processes.machines.causal_process import MAX_STATES, smallest, smallest_presentation
 from pcnet.processes.machines.mixed_state import MixedStatePresentation
-from pcnet.processes.models.hmm import Process, as_process, require_at_least
+from pcnet.processes.models.arguments import require_at_least
+from pcnet.processes.models.hmm import Process, as_process
 
 
 def excess_entropy(process: Process | ArrayLike, *, max_states: int = MAX_STATES) -> Quantity:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pcnet.processes.machines.causal_process import remembered
 from pcnet.processes.machines.mixed_state import MixedStatePresentation, mixed_state_presentation
-from pcnet.processes.models.hmm import HiddenMarkovModel, Process
+from pcnet.processes.models.hmm import HiddenMarkovModel, Process, started_at
 
 TOLERANCE = 1e-13
 """Beliefs that differ by more are followed apart."""
@@ -89,8 +89,9 @@ def _informed(process: HiddenMarkovModel, state: int, max_states: int, length: i
     """The levels of an observer who knows the first hidden state."""
     sure = torch.zeros(process.num_states, dtype=torch.float64)
     sure[state] = 1
-    started = HiddenMarkovModel(process.transition_matrices, sure)
-    return _levels(mixed_state_presentation(started, tolerance=TOLERANCE, max_states=max_states), length)
+    return _levels(
+        mixed_state_presentation(started_at(process, sure), tolerance=TOLERANCE, max_states=max_states), length
+    )
 
 
 def _worthwhile(presentation: MixedStatePresentation) -> int:

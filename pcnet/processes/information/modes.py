@@ -14,7 +14,8 @@ from torch import Tensor
 
 from pcnet.processes.machines.causal_process import MAX_STATES, smallest_presentation
 from pcnet.processes.machines.mixed_state import MixedStatePresentation
-from pcnet.processes.models.hmm import Process, UndefinedError, as_process, require_at_least
+from pcnet.processes.models.arguments import require_at_least
+from pcnet.processes.models.hmm import Process, UndefinedError, as_process
 
 SINGULAR = 1e-10
 """Singular values up to which a direction counts as lost."""

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from pcnet.processes.models.hmm import GeneralizedHiddenMarkovModel, HiddenMarkovModel, Process
+from pcnet.processes.models.hmm import Process
 
 MOST_WORDS = 3000
 """Words that are tried."""
@@ -35,13 +35,6 @@ def reset_belief(process: Process) -> Float[NDArray, " S"] | None:
             if rank:
                 queue.append(image / np.abs(image).max())
     return None
-
-
-def started_at(process: Process, belief: Float[NDArray, " S"]) -> Process:
-    """The process from another belief on."""
-    if isinstance(process, HiddenMarkovModel):
-        return HiddenMarkovModel(process.transition_matrices, belief)
-    return GeneralizedHiddenMarkovModel(process.transition_matrices, process.right_vector, belief)
 
 
 def _rank(matrix: Float[NDArray, "S S"]) -> int:

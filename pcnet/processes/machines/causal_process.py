@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 
 from pcnet.processes.machines.causal_states import EpsilonMachine, epsilon_machine, lumped, observable
 from pcnet.processes.machines.mixed_state import MixedStatePresentation, NotClosedError, mixed_state_presentation
-from pcnet.processes.models.hmm import GeneralizedHiddenMarkovModel, HiddenMarkovModel, Process
+from pcnet.processes.models.hmm import HiddenMarkovModel, Process, started_at
 from pcnet.processes.models.stationary import recurrent_classes
 
 MAX_STATES = 30_000
@@ -74,9 +74,7 @@ def _machine(process: Process, max_states: int) -> EpsilonMachine | None:
 def _stationary(process: Process) -> Process:
     if isinstance(process, HiddenMarkovModel):
         return lumped(process)
-    return GeneralizedHiddenMarkovModel(
-        process.transition_matrices, process.right_vector, process.stationary_distribution
-    )
+    return started_at(process, process.stationary_distribution)
 
 
 def _parts(process: Process) -> list[tuple[float, Process]]:

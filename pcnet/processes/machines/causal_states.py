@@ -19,7 +19,8 @@ from pcnet.processes.machines.mixed_state import (
     mixed_state_presentation,
 )
 from pcnet.processes.machines.partition import components, distinct, refine, tolerance_ranks
-from pcnet.processes.models.hmm import GeneralizedHiddenMarkovModel, HiddenMarkovModel, Process, as_process
+from pcnet.processes.models.arguments import require_tolerance
+from pcnet.processes.models.hmm import GeneralizedHiddenMarkovModel, HiddenMarkovModel, Process, as_process, started_at
 from pcnet.processes.models.stationary import UNIT, eliminate, recurrent_classes
 
 
@@ -111,8 +112,7 @@ def epsilon_machine(process: Process | ArrayLike, *, tolerance: float = 1e-9, ma
     Reference: Shalizi & Crutchfield (2001), J. Stat. Phys. 104, 817; Travers & Crutchfield (2011), arXiv 1111.4500.
     """
     process = as_process(process)
-    if not 0 <= tolerance < np.inf:
-        raise ValueError(f"tolerance must be finite and at least 0, got {tolerance}")
+    require_tolerance(tolerance)
     if isinstance(process, HiddenMarkovModel):
         machine = _ergodic_parts(lumped(process, tolerance), tolerance, max_states)
     else:
@@ -231,7 +231,7 @@ def observable(process: Process) -> Process:
         images = (matrix @ future for matrix in matrices)
         queue += [image / np.abs(image).max() for image in images if image.any() and span.grows_by(image)]
     if span.count == process.num_states and isinstance(process, HiddenMarkovModel):
-        return HiddenMarkovModel(process.transition_matrices, process.stationary_distribution)
+        return started_at(process, process.stationary_distribution)
     basis = span.rows[: span.count].T
     right, start = basis.T @ process.right_vector.numpy(), process.stationary_distribution.numpy() @ basis
     return GeneralizedHiddenMarkovModel(basis.T @ matrices @ basis, right, start / (start @ right))

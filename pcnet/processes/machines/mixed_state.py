@@ -12,7 +12,8 @@ from scipy.sparse import csgraph
 from scipy.sparse import linalg as sparse_linalg
 from torch import Tensor
 
-from pcnet.processes.models.hmm import HiddenMarkovModel, Process, UndefinedError, as_process, require_at_least
+from pcnet.processes.models.arguments import require_at_least, require_tolerance
+from pcnet.processes.models.hmm import HiddenMarkovModel, Process, UndefinedError, as_process
 from pcnet.processes.models.stationary import eliminate
 
 ROUNDING = 1e-13
@@ -209,8 +210,7 @@ def mixed_state_presentation(
     """
     process = as_process(process)
     require_at_least("max_states", max_states, 1)
-    if not 0 <= tolerance < np.inf:
-        raise ValueError(f"tolerance must be finite and at least 0, got {tolerance}")
+    require_tolerance(tolerance)
     search = _Search(process, tolerance, max_states)
     search.run()
     return MixedStatePresentation(

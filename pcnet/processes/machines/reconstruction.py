@@ -13,7 +13,7 @@ from torch import Tensor
 from pcnet.processes.machines.causal_states import EpsilonMachine, Unifilar, canonical_order, named
 from pcnet.processes.machines.mixed_state import NOWHERE
 from pcnet.processes.machines.partition import closed_parts, components, refine
-from pcnet.processes.models.hmm import require_at_least
+from pcnet.processes.models.arguments import require_at_least
 from pcnet.processes.models.stationary import eliminate
 
 RARE = 10

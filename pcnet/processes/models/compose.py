@@ -13,16 +13,11 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from pcnet.processes.models.composition import Blocks, Channel, Composition, Mixture, Product
-from pcnet.processes.models.hmm import (
-    GeneralizedHiddenMarkovModel,
-    HiddenMarkovModel,
-    Process,
-    as_process,
-    require_at_least,
-)
+from pcnet.processes.models.arguments import SUM_TOLERANCE, checked_weights, require_at_least
+from pcnet.processes.models.composition import Composition
+from pcnet.processes.models.hmm import GeneralizedHiddenMarkovModel, HiddenMarkovModel, Process, as_process
+from pcnet.processes.models.parts import Blocks, Channel, Mixture, Product
 
-SUM_TOLERANCE = 1e-9
 GIB = 2**30
 
 
@@ -47,7 +42,7 @@ def mixture(
             matrices would be too large.
     """
     parts = _as_processes(processes)
-    law = _checked_weights(weights, len(parts))
+    law = checked_weights(weights, len(parts))
     vocab_size = parts[0].vocab_size
     for k, part in enumerate(parts):
         if part.vocab_size != vocab_size:
@@ -144,7 +139,9 @@ def relabel(
             large.
     """
     process = as_process(process)
-    names = [int(_checked_name(position, name)) for position, name in enumerate(tokens)]
+    for position, name in enumerate(tokens):
+        require_at_least(f"tokens[{position}]", name, 0)
+    names = [int(name) for name in tokens]
     if len(names) != process.vocab_size:
         raise ValueError(f"tokens must name all {process.vocab_size} tokens of the process, got {len(names)} names")
     size = max(names) + 1 if vocab_size is None else vocab_size
@@ -213,20 +210,6 @@ def _with_tokens(process: Process, matrices: Float[Tensor, "V S S"], composition
     return _like([process], matrices, process.right_vector, process.initial_distribution, composition)
 
 
-def _checked_weights(weights: Sequence[float] | None, count: int) -> list[float]:
-    if weights is None:
-        return [1 / count] * count
-    values = [float(weight) for weight in weights]
-    if len(values) != count:
-        raise ValueError(f"weights must have {count} entries, one for each process, got {len(values)}")
-    for k, weight in enumerate(values):
-        if not 0 <= weight <= 1:
-            raise ValueError(f"weights[{k}] must lie in [0, 1] (a probability, not a percentage), got {weight}")
-    if abs(sum(values) - 1) > SUM_TOLERANCE:
-        raise ValueError(f"weights must sum to 1, got {sum(values)!r}")
-    return [weight / sum(values) for weight in values]
-
-
 def _require_memory(what: str, vocab_size: int, num_states: int, max_gib: float) -> None:
     """Refuse matrices that are too large, before they are made."""
     if not max_gib > 0:
@@ -256,8 +239,3 @@ def _channel_matrix(noise: float | ArrayLike, vocab_size: int) -> Float[Tensor, 
         if not (bool((row >= 0).all()) and abs(float(row.sum()) - 1) <= SUM_TOLERANCE):
             raise ValueError(f"noise[{sent}] must be probabilities that sum to 1, got {row.tolist()}")
     return matrix
-
-
-def _checked_name(position: int, name: int) -> int:
-    require_at_least(f"tokens[{position}]", name, 0)
-    return name

@@ -6,8 +6,8 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from pcnet.processes.models.compose import block, mixture, noisy_channel, product, relabel
-from pcnet.processes.models.composition import Blocks, Channel, Mixture, Product
 from pcnet.processes.models.hmm import GeneralizedHiddenMarkovModel, HiddenMarkovModel, Process, as_process
+from pcnet.processes.models.parts import Blocks, Channel, Mixture, Product
 
 STATIONARY = 1e-9
 """Greatest change of an entry of the initial law in one step."""

@@ -4,11 +4,11 @@ Their beliefs are points of a linear space, known up to a change of basis. What 
 """
 
 import math
-from numbers import Real
 
 import numpy as np
 import torch
 
+from pcnet.processes.models.arguments import require_number
 from pcnet.processes.models.hmm import GeneralizedHiddenMarkovModel
 
 
@@ -32,8 +32,8 @@ def bloch_walk(alpha: float = 1.0, beta: float = math.sqrt(51)) -> GeneralizedHi
 
     Reference: Riechers, Elliott & Shai (2025), arXiv 2507.07432.
     """
-    _require_number("alpha", alpha)
-    _require_number("beta", beta)
+    require_number("alpha", alpha)
+    require_number("beta", beta)
     size = math.hypot(alpha, beta)
     if not 0 < size < math.inf:
         raise ValueError(f"alpha and beta must not both be 0, nor too large to be squared, got {alpha} and {beta}")
@@ -63,8 +63,8 @@ def moon(alpha: float = math.e, beta: float = 0.5) -> GeneralizedHiddenMarkovMod
 
     Reference: Riechers, Elliott & Shai (2025), arXiv 2507.07432.
     """
-    _require_number("alpha", alpha)
-    _require_number("beta", beta)
+    require_number("alpha", alpha)
+    require_number("beta", beta)
     if not (alpha > 1 > beta > 0):
         raise ValueError(f"alpha and beta must fulfil alpha > 1 > beta > 0, got {alpha} and {beta}")
     if alpha + beta == 2:
@@ -96,8 +96,8 @@ def frdn(alpha: float = 2000.0, lam: float = 0.49) -> GeneralizedHiddenMarkovMod
     Reference: Fox & Rubin (1968), Annals of Mathematical Statistics 39, 938; Dharmadhikari & Nadkarni (1970), ibid. 41,
         207; Riechers, Elliott & Shai (2025), arXiv 2507.07432.
     """
-    _require_number("alpha", alpha)
-    _require_number("lam", lam)
+    require_number("alpha", alpha)
+    require_number("lam", lam)
     if not 0 < lam <= 0.5:
         raise ValueError(f"lam must lie in (0, 0.5], got {lam}")
     cos, sin = math.cos(alpha), math.sin(alpha)
@@ -113,10 +113,3 @@ def frdn(alpha: float = 2000.0, lam: float = 0.49) -> GeneralizedHiddenMarkovMod
 
 def _sheared(scale: float) -> np.ndarray:
     return np.array([[scale, 0, 0], [0, 1, 0], [0, math.log(scale), 1]])
-
-
-def _require_number(name: str, value: float) -> None:
-    if not isinstance(value, Real):
-        raise TypeError(f"{name} must be a number, got {type(value).__name__} {value!r}")
-    if not math.isfinite(value):
-        raise ValueError(f"{name} must be finite, got {value}")

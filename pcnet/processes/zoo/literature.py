@@ -4,11 +4,10 @@
 gives them. *Mixed states* are the distinct beliefs an observer can pass through, the empty word's included.
 """
 
-from numbers import Real
-
 import torch
 
-from pcnet.processes.models.hmm import HiddenMarkovModel, require_at_least
+from pcnet.processes.models.arguments import require_at_least, require_probability
+from pcnet.processes.models.hmm import HiddenMarkovModel
 
 
 def mess3(x: float = 0.05, a: float = 0.85) -> HiddenMarkovModel:
@@ -56,7 +55,7 @@ def mess(num_states: int, x: float = 0.05, a: float = 0.85) -> HiddenMarkovModel
     require_at_least("num_states", num_states, 2)
     others = num_states - 1
     require_probability("x", x, 1 / others)
-    require_probability("a", a, 1)
+    require_probability("a", a)
     b, y = (1 - a) / others, max(0.0, 1 - others * x)
     off = torch.ones(num_states, num_states, dtype=torch.float64)
     chain, named = (x * off).fill_diagonal_(y), (b * off).fill_diagonal_(a)
@@ -80,8 +79,8 @@ def rrxor(p1: float = 0.5, p2: float = 0.5) -> HiddenMarkovModel:
 
     Reference: Riechers & Crutchfield (2018), arXiv 1706.00883; Shai et al. (2024), arXiv 2405.15943.
     """
-    require_probability("p1", p1, 1)
-    require_probability("p2", p2, 1)
+    require_probability("p1", p1)
+    require_probability("p2", p2)
     q1, q2 = 1 - p1, 1 - p2
     return HiddenMarkovModel(
         [
@@ -106,7 +105,7 @@ def leaky_rrxor(p1: float = 0.5, p2: float = 0.5, e: float = 0.1) -> HiddenMarko
         TypeError: if an argument isn't a number.
         ValueError: if an argument isn't in [0, 1].
     """
-    require_probability("e", e, 1)
+    require_probability("e", e)
     return HiddenMarkovModel((1 - e) * rrxor(p1, p2).transition_matrices + e / 10)
 
 
@@ -125,7 +124,7 @@ def z1r(p: float = 0.5) -> HiddenMarkovModel:
 
     Reference: Shai et al. (2024), arXiv 2405.15943.
     """
-    require_probability("p", p, 1)
+    require_probability("p", p)
     return HiddenMarkovModel(
         [
             [[0, 1, 0], [0, 0, 0], [1 - p, 0, 0]],
@@ -148,8 +147,8 @@ def zrr(p1: float = 0.5, p2: float = 0.5) -> HiddenMarkovModel:
         TypeError: if an argument isn't a number.
         ValueError: if an argument isn't in [0, 1].
     """
-    require_probability("p1", p1, 1)
-    require_probability("p2", p2, 1)
+    require_probability("p1", p1)
+    require_probability("p2", p2)
     return HiddenMarkovModel(
         [
             [[0, 1, 0], [0, 0, 1 - p1], [1 - p2, 0, 0]],
@@ -173,7 +172,7 @@ def golden_mean(p: float = 0.5) -> HiddenMarkovModel:
 
     Reference: Crutchfield & Feldman (2003), Chaos 13, 25, arXiv cond-mat/0102181.
     """
-    require_probability("p", p, 1)
+    require_probability("p", p)
     return HiddenMarkovModel([[[1 - p, 0], [1, 0]], [[0, p], [0, 0]]])
 
 
@@ -193,7 +192,7 @@ def even(p: float = 0.5) -> HiddenMarkovModel:
 
     Reference: Crutchfield & Feldman (2003), Chaos 13, 25, arXiv cond-mat/0102181.
     """
-    require_probability("p", p, 1)
+    require_probability("p", p)
     return HiddenMarkovModel([[[1 - p, 0], [0, 0]], [[0, p], [1, 0]]])
 
 
@@ -215,8 +214,8 @@ def simple_nonunifilar_source(p: float = 0.5, q: float = 0.5) -> HiddenMarkovMod
 
     Reference: Marzen & Crutchfield (2015), Entropy 17, 4891, arXiv 1408.6876.
     """
-    require_probability("p", p, 1)
-    require_probability("q", q, 1)
+    require_probability("p", p)
+    require_probability("q", q)
     return HiddenMarkovModel([[[1 - p, p], [0, 1 - q]], [[0, 0], [q, 0]]])
 
 
@@ -230,13 +229,5 @@ def coin(p: float = 0.5) -> HiddenMarkovModel:
         TypeError: if an argument isn't a number.
         ValueError: if ``p`` isn't in [0, 1].
     """
-    require_probability("p", p, 1)
+    require_probability("p", p)
     return HiddenMarkovModel([[[1 - p]], [[p]]])
-
-
-def require_probability(name: str, value: float, greatest: float) -> None:
-    """Refuse what isn't a probability of at most ``greatest``; a percentage is the usual mistake."""
-    if not isinstance(value, Real):
-        raise TypeError(f"{name} must be a number in [0, {greatest}], got {type(value).__name__} {value!r}")
-    if not 0 <= value <= greatest:
-        raise ValueError(f"{name} must lie in [0, {greatest}] (a probability, not a percentage), got {value}")

@@ -3,11 +3,9 @@
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from pcnet.processes.models.hmm import HiddenMarkovModel, require_at_least
-from pcnet.processes.zoo.literature import require_probability
+from pcnet.processes.models.arguments import checked_weights, require_at_least, require_probability
+from pcnet.processes.models.hmm import HiddenMarkovModel
 
 
 def modular_addition(
@@ -34,7 +32,7 @@ def modular_addition(
     """
     require_at_least("modulus", modulus, 2)
     require_at_least("num_addends", num_addends, 1)
-    law = _law(weights, modulus)
+    law = checked_weights(weights, modulus)
     matrices = torch.zeros(modulus, 1 + num_addends * modulus, 1 + num_addends * modulus, dtype=torch.float64)
     for token in range(modulus):
         matrices[token, 0, 1 + token] = law[token]
@@ -67,23 +65,10 @@ def modular_walk(modulus: int = 5, reveal: float = 0.25, weights: Sequence[float
             to 1.
     """
     require_at_least("modulus", modulus, 2)
-    require_probability("reveal", reveal, 1)
-    law, places = _law(weights, modulus), torch.arange(modulus)
+    require_probability("reveal", reveal)
+    law, places = checked_weights(weights, modulus), torch.arange(modulus)
     matrices = torch.zeros(2 * modulus, modulus, modulus, dtype=torch.float64)
     for addend in range(modulus):
         matrices[addend, places, (places + addend) % modulus] = (1 - reveal) * law[addend]
     matrices[modulus + places, places, places] = reveal
     return HiddenMarkovModel(matrices)
-
-
-def _law(weights: Sequence[float] | None, modulus: int) -> Float[Tensor, " m"]:
-    if weights is None:
-        return torch.full((modulus,), 1 / modulus, dtype=torch.float64)
-    if len(weights) != modulus:
-        raise ValueError(f"weights must have {modulus} entries, one for each addend, got {len(weights)}")
-    for addend, weight in enumerate(weights):
-        require_probability(f"weights[{addend}]", weight, 1)
-    law = torch.tensor([float(weight) for weight in weights], dtype=torch.float64)
-    if abs(float(law.sum()) - 1) > 1e-9:
-        raise ValueError(f"weights must sum to 1, got {law.sum().item()!r}")
-    return law / law.sum()

@@ -14,7 +14,8 @@ from torch import Tensor
 from pcnet.processes.information.excess import excess_entropy as excess_entropy_of
 from pcnet.processes.machines.mixed_state import NOWHERE, mixed_state_presentation
 from pcnet.processes.machines.partition import components, distinct, refine, tolerance_ranks
-from pcnet.processes.models.hmm import HiddenMarkovModel, require_at_least
+from pcnet.processes.models.arguments import require_at_least, require_generator
+from pcnet.processes.models.hmm import HiddenMarkovModel
 from pcnet.processes.models.stationary import eliminate
 
 SAME = 1e-6
@@ -51,7 +52,7 @@ def random_hmm(
     """
     require_at_least("num_states", num_states, 1)
     require_at_least("vocab_size", vocab_size, 1)
-    _require_generator(generator)
+    require_generator(generator)
     entries, needed = vocab_size * num_states**2, max(num_states, vocab_size)
     if not isinstance(sparsity, Real):
         raise TypeError(f"sparsity must be a number, got {type(sparsity).__name__} {sparsity!r}")
@@ -111,7 +112,7 @@ def random_epsilon_machine(
     require_at_least("num_states", num_states, 1)
     require_at_least("vocab_size", vocab_size, 1)
     require_at_least("max_tries", max_tries, 1)
-    _require_generator(generator)
+    require_generator(generator)
     if vocab_size == 1 and num_states > 1:
         raise ValueError(f"vocab_size must be at least 2 for {num_states} states: one token makes all futures the same")
     most = {"entropy_rate": vocab_size, "complexity": num_states, "excess_entropy": num_states}
@@ -326,10 +327,3 @@ def _checked_range(name: str, bounds: tuple[float, float], most: float) -> tuple
     if least > most or greatest < 0:
         raise ValueError(f"{name} lies between 0 and {most:.6g} nats, so it can't be in [{least:g}, {greatest:g}]")
     return least, greatest
-
-
-def _require_generator(generator: torch.Generator) -> None:
-    if not isinstance(generator, torch.Generator):
-        raise TypeError(f"generator must be a torch.Generator, got {type(generator).__name__}")
-    if generator.device.type != "cpu":
-        raise ValueError(f"generator must be on the CPU, got one on {generator.device}")

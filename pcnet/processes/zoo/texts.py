@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import torch
 
+from pcnet.processes.models.arguments import require_probability
 from pcnet.processes.models.hmm import HiddenMarkovModel
-from pcnet.processes.zoo.literature import require_probability
 
 DAYS = ("M", "Tu", "W", "Th", "F", "Sa", "Su")
 """States of `days_of_week`, and its first seven tokens; then come Tmrw, Yest, Wknd and Wkdy."""
@@ -28,8 +28,8 @@ def mr_name(p: float = 0.4, q: float = 0.25) -> HiddenMarkovModel:
         TypeError: if an argument isn't a number.
         ValueError: if an argument isn't in [0, 1], or their sum exceeds 1.
     """
-    require_probability("p", p, 1)
-    require_probability("q", q, 1)
+    require_probability("p", p)
+    require_probability("q", q)
     if p + q > 1 + 1e-12:
         raise ValueError(f"p + q must be at most 1, got {p} + {q}")
     stay = max(0.0, 1 - p - q)
@@ -81,7 +81,7 @@ def matching_parentheses(
     if len(open_probabilities) < 2:
         raise ValueError(f"open_probabilities must have at least 2 entries, got {len(open_probabilities)}")
     for depth, probability in enumerate(open_probabilities):
-        require_probability(f"open_probabilities[{depth}]", probability, 1)
+        require_probability(f"open_probabilities[{depth}]", probability)
     if open_probabilities[0] != 1 or open_probabilities[-1] != 0:
         raise ValueError(
             "open_probabilities must begin with 1 (nothing to close) and end with 0 (no deeper), "
