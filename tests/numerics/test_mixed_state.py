@@ -250,4 +250,6 @@ def test_a_stationary_law_of_many_states():
     found = mixed_state_presentation(matrices)
     assert found.closed
     law = found.stationary_distribution
-    torch.testing.assert_close(law @ found.states, HiddenMarkovModel(matrices).stationary_distribution, atol=1e-10, rtol=0)
+    torch.testing.assert_close(
+        law @ found.states, HiddenMarkovModel(matrices).stationary_distribution, atol=1e-10, rtol=0
+    )

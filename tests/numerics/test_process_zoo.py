@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+import pcnet
+from pcnet import processes
 from pcnet.processes import (
     GeneralizedHiddenMarkovModel,
     Process,
@@ -290,3 +292,13 @@ def test_generalised_words_have_probabilities(process):
 def test_what_no_such_process_can_be_is_refused(build, error, message):
     with pytest.raises(error, match=message):
         build()
+
+
+def test_every_named_process_is_found_where_mess3_is() -> None:
+    named = {
+        name
+        for name in processes.__all__
+        if getattr(processes, name).__module__.startswith(pcnet.mess3.__module__.rpartition(".")[0])
+    }
+    assert len(named) > 15
+    assert {name for name in named if getattr(pcnet, name) is not getattr(processes, name)} == set()
