@@ -4,7 +4,6 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.sparse import csgraph
 from scipy.sparse import linalg as sparse_linalg
 
 from pcnet.processes.machines.mixed_state import MixedStatePresentation, law_of_class
@@ -27,9 +26,7 @@ def apply_group_inverse(presentation: MixedStatePresentation, values: Float[NDAr
     presentation.require_nothing_beyond("the group inverse")
     step, recurrent = presentation.sparse_transition, presentation.recurrent.numpy()
     average, found = np.zeros(len(values)), np.zeros(len(values))
-    _, labels = csgraph.connected_components(step, connection="strong")
-    for label in np.unique(labels[recurrent]):
-        members = np.flatnonzero(labels == label)
+    for members in presentation.recurrent_classes:
         law = law_of_class(step[members][:, members])
         average[members] = law @ values[members]
         found[members] = _within_class(step[members][:, members], law, values[members] - average[members])

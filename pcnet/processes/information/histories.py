@@ -96,28 +96,24 @@ def _informed(process: HiddenMarkovModel, state: int, max_states: int, length: i
 
 def _worthwhile(presentation: MixedStatePresentation) -> int:
     """Length up to which nearly all words end in a mixed state and the next token still becomes more certain."""
-    leak, step, laws = presentation.leak.numpy(), presentation.forward, presentation.law_entropies.numpy()
-    row, lost, floors = np.zeros(len(presentation)), 0.0, [math.inf]
-    row[0] = 1
-    while len(floors) <= MOST_TOKENS and lost < MOST_LOST:
+    leak, laws = presentation.leak.numpy(), presentation.law_entropies.numpy()
+    lost, floors = 0.0, [math.inf]
+    for row in presentation.walk():
         floors.append(float(row @ laws))
-        if len(floors) > STILL and floors[-STILL] - floors[-1] < 1e-15:
-            break
+        still = len(floors) > STILL and floors[-STILL] - floors[-1] < 1e-15
         lost += float(row @ leak)
-        row = step @ row
+        if still or len(floors) > MOST_TOKENS or lost >= MOST_LOST:
+            break
     return max(len(floors) - 1, min(presentation.depth, MOST_TOKENS))
 
 
 def _levels(presentation: MixedStatePresentation, length: int) -> _Levels:
     laws = presentation.law_entropies.numpy()
     beliefs = torch.special.entr(presentation.states.clamp(min=0)).sum(1).numpy()
-    leak, step = presentation.leak.numpy(), presentation.forward
-    row, found = np.zeros(len(presentation)), np.zeros((3, length + 1))
-    row[0], lost = 1, 0.0
-    for l in range(length + 1):
+    leak, found, lost = presentation.leak.numpy(), np.zeros((3, length + 1)), 0.0
+    for l, row in zip(range(length + 1), presentation.walk()):
         found[:, l] = row @ laws, row @ beliefs, lost
         lost += float(row @ leak)
-        row = step @ row
     return _Levels(*found, slack=_slack(presentation, length))
 
 

@@ -147,8 +147,8 @@ def _modes(
 ) -> tuple[Complex[NDArray, " M"], Bool[NDArray, " M"], int]:
     """Eigenvalues, which are transient, and the index of the transient zeros."""
     step, recurrent = presentation.sparse_transition, presentation.recurrent.numpy()
-    count, labels = csgraph.connected_components(step, connection="strong")
-    sizes = np.bincount(labels, minlength=count)
+    labels = presentation.parts
+    sizes = np.bincount(labels)
     if sizes.max() > MOST_ROWS:
         raise UndefinedError(
             f"{sizes.max():,} mixed states reach each other, more than the {MOST_ROWS:,} that are solved for"

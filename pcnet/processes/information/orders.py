@@ -9,8 +9,7 @@ from scipy import sparse
 
 from pcnet.processes.machines.causal_process import causal_machine
 from pcnet.processes.machines.causal_states import EpsilonMachine
-from pcnet.processes.machines.mixed_state import NOWHERE
-from pcnet.processes.machines.partition import components
+from pcnet.processes.machines.unifilar import NOWHERE, components
 from pcnet.processes.models.hmm import Process, as_process
 
 

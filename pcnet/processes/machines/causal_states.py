@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,13 +11,20 @@ from torch import Tensor
 
 from pcnet.processes.machines.equivalence import Span
 from pcnet.processes.machines.mixed_state import (
-    NOWHERE,
     ROUNDING,
     MixedStatePresentation,
     NotClosedError,
     mixed_state_presentation,
 )
-from pcnet.processes.machines.partition import components, distinct, refine, tolerance_ranks
+from pcnet.processes.machines.unifilar import (
+    NOWHERE,
+    Unifilar,
+    components,
+    distinct,
+    machine_matrices,
+    refine,
+    tolerance_ranks,
+)
 from pcnet.processes.models.arguments import require_tolerance
 from pcnet.processes.models.hmm import GeneralizedHiddenMarkovModel, HiddenMarkovModel, Process, as_process, started_at
 from pcnet.processes.models.stationary import UNIT, eliminate, recurrent_classes
@@ -63,9 +69,7 @@ class EpsilonMachine:
     @cached_property
     def process(self) -> HiddenMarkovModel:
         """The machine as a hidden Markov model, stationary; in each row of each matrix there is at most one entry."""
-        matrices = torch.zeros(self.vocab_size, self.num_states, self.num_states, dtype=torch.float64)
-        states, tokens = (self.successors != NOWHERE).nonzero(as_tuple=True)
-        matrices[tokens, states, self.successors[states, tokens]] = self.probabilities[states, tokens]
+        matrices = machine_matrices(self.successors, self.probabilities)
         return HiddenMarkovModel(matrices, initial=self.stationary_distribution)
 
     @cached_property
@@ -119,14 +123,6 @@ def epsilon_machine(process: Process | ArrayLike, *, tolerance: float = 1e-9, ma
         machine = _belief_machine(process, tolerance, max_states)
     machine = _merged(machine, tolerance)
     return named(machine, canonical_order(machine, tolerance))
-
-
-class Unifilar(NamedTuple):
-    """A machine in which each token leads from a state to at most one other; not yet minimal."""
-
-    successors: Int[NDArray, "M V"]
-    probabilities: Float[NDArray, "M V"]
-    weights: Float[NDArray, " M"]
 
 
 def lumped(process: HiddenMarkovModel, tolerance: float = 1e-9) -> HiddenMarkovModel:

@@ -1,5 +1,6 @@
 """The mixed-state presentation: every belief that an observer can pass through, and how tokens lead from one to another."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -8,10 +9,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
-from scipy.sparse import csgraph
 from scipy.sparse import linalg as sparse_linalg
 from torch import Tensor
 
+from pcnet.processes.machines.unifilar import NOWHERE, closed_parts, components, machine_matrices
 from pcnet.processes.models.arguments import require_at_least, require_tolerance
 from pcnet.processes.models.hmm import HiddenMarkovModel, Process, UndefinedError, as_process
 from pcnet.processes.models.stationary import eliminate
@@ -29,8 +30,6 @@ UNREACHABLE = 1e-200
 DENSE = 300
 """Greatest number of states whose stationary law is solved for without subtraction, at a cost of its third power."""
 EPSILON = np.finfo(np.float64).eps
-NOWHERE = -1
-"""Successor by an impossible token, or by one that leads beyond."""
 
 
 class NotClosedError(UndefinedError):
@@ -83,15 +82,26 @@ class MixedStatePresentation:
         """``W[m, n]``: probability to go from belief m to n. Rows from which something lies beyond sum to less than 1."""
         return torch.from_numpy(self.sparse_transition.toarray())
 
+    @property
+    def transition_matrices(self) -> Float[Tensor, "V M M"]:
+        """The part of `transition` that each token has."""
+        return machine_matrices(self.successors, self.probabilities)
+
+    @cached_property
+    def parts(self) -> Int[NDArray, " M"]:
+        """Number of the part that each state belongs to; the states of a part reach each other."""
+        return components(self.successors.numpy())
+
     @cached_property
     def recurrent(self) -> Bool[Tensor, " M"]:
-        """States that an observer comes back to for ever: those which can't be left for good, nor for beyond."""
-        count, labels = csgraph.connected_components(self.sparse_transition, connection="strong")
-        rows, columns = self.sparse_transition.nonzero()
-        left = np.zeros(count, dtype=bool)
-        left[labels[rows[labels[rows] != labels[columns]]]] = True
-        left[labels[self.leak.numpy() > 0]] = True
-        return torch.from_numpy(~left[labels])
+        """States that an observer returns to again and again: those of parts that no token leads out of."""
+        leaking = np.isin(self.parts, self.parts[self.leak.numpy() > 0])
+        return torch.from_numpy(closed_parts(self.successors.numpy()) & ~leaking)
+
+    @property
+    def recurrent_classes(self) -> list[Int[NDArray, " m"]]:
+        """The states of each recurrent part."""
+        return [np.flatnonzero(self.parts == part) for part in np.unique(self.parts[self.recurrent.numpy()])]
 
     @property
     def transient(self) -> Bool[Tensor, " M"]:
@@ -114,14 +124,20 @@ class MixedStatePresentation:
         """Uncertainty of the next token in each mixed state, in nats."""
         return torch.special.entr(self.probabilities).sum(1)
 
+    def walk(self) -> Iterator[Float[NDArray, " M"]]:
+        """How probable each mixed state is after 0, 1, 2, ... tokens, without what lies beyond; without end."""
+        row = np.zeros(len(self))
+        row[0] = 1
+        while True:
+            yield row
+            row = self.forward @ row
+
     def outside(self, length: int) -> float:
         """Probability that an observer has left these states at some time within the first ``length`` tokens."""
         require_at_least("length", length, 0)
-        row, left = np.zeros(len(self)), 0.0
-        row[0] = 1
-        for _ in range(length):
+        left = 0.0
+        for _, row in zip(range(length), self.walk()):
             left += float(row @ self.leak.numpy())
-            row = self.forward @ row
         return min(left, 1.0)
 
     @cached_property
@@ -132,11 +148,8 @@ class MixedStatePresentation:
             ValueError: if something lies beyond.
         """
         self.require_nothing_beyond("the stationary law of the mixed states")
-        law, kept = np.zeros(len(self)), self.recurrent.numpy()
-        _, labels = csgraph.connected_components(self.sparse_transition, connection="strong")
-        held = self._absorbed(kept)
-        for label in np.unique(labels[kept]):
-            members = np.flatnonzero(labels == label)
+        law, held = np.zeros(len(self)), self._absorbed(self.recurrent.numpy())
+        for members in self.recurrent_classes:
             law[members] = held[members].sum() * law_of_class(self.sparse_transition[members][:, members])
         return torch.from_numpy(law)
 
@@ -160,22 +173,6 @@ class MixedStatePresentation:
                 f"{what} needs all mixed states, but these {len(self)} are not closed: with probability "
                 f"{self.beyond:.3g} the first {self.depth + 1} tokens lead beyond them"
             )
-
-    def word_probability(self, tokens: Int[Tensor, " L"]) -> float:
-        """Probability of a word, by following its tokens from state to state.
-
-        Raises:
-            ValueError: if it leads beyond.
-        """
-        state, probability = 0, 1.0
-        for position, token in enumerate(tokens.tolist()):
-            probability *= float(self.probabilities[state, token])
-            if probability == 0:
-                return 0.0
-            state = int(self.successors[state, token])
-            if state == NOWHERE and position + 1 < len(tokens):
-                raise ValueError(f"after {position + 1} tokens the word has left the {len(self)} mixed states")
-        return probability
 
 
 def law_of_class(step: sparse.csr_array) -> Float[NDArray, " m"]:

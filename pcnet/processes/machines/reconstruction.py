@@ -10,9 +10,15 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import chdtrc, xlogy
 from torch import Tensor
 
-from pcnet.processes.machines.causal_states import EpsilonMachine, Unifilar, canonical_order, named
-from pcnet.processes.machines.mixed_state import NOWHERE
-from pcnet.processes.machines.partition import closed_parts, components, refine
+from pcnet.processes.machines.causal_states import EpsilonMachine, canonical_order, named
+from pcnet.processes.machines.unifilar import (
+    NOWHERE,
+    Unifilar,
+    closed_parts,
+    components,
+    machine_matrices,
+    refine,
+)
 from pcnet.processes.models.arguments import require_at_least
 from pcnet.processes.models.stationary import eliminate
 
@@ -284,12 +290,10 @@ def _recurrent(follow: Int[NDArray, "P V"], counts: Int[NDArray, "P V"], kept: B
     successors, counts = names[follow[kept]], counts[kept]
     probabilities = counts / counts.sum(1, keepdims=True)
     labels, weights = components(successors), np.empty(len(counts))
+    chain = machine_matrices(torch.from_numpy(successors), torch.from_numpy(probabilities)).sum(0)
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
-        chain = np.zeros((len(counts), len(counts)))
-        states, tokens = (successors != NOWHERE).nonzero()
-        np.add.at(chain, (states, successors[states, tokens]), probabilities[states, tokens])
-        law = eliminate(torch.from_numpy(chain[np.ix_(members, members)])).numpy()
+        law = eliminate(chain[members][:, members]).numpy()
         weights[members] = law * counts[members].sum() / counts.sum()
     return Unifilar(successors, probabilities, weights)
 

@@ -12,8 +12,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pcnet.processes.information.excess import excess_entropy as excess_entropy_of
-from pcnet.processes.machines.mixed_state import NOWHERE, mixed_state_presentation
-from pcnet.processes.machines.partition import components, distinct, refine, tolerance_ranks
+from pcnet.processes.machines.mixed_state import mixed_state_presentation
+from pcnet.processes.machines.unifilar import (
+    NOWHERE,
+    components,
+    distinct,
+    machine_matrices,
+    refine,
+    tolerance_ranks,
+)
 from pcnet.processes.models.arguments import require_at_least, require_generator
 from pcnet.processes.models.hmm import HiddenMarkovModel
 from pcnet.processes.models.stationary import eliminate
@@ -131,12 +138,7 @@ class _Machine:
 
     @cached_property
     def matrices(self) -> Float[Tensor, "V S S"]:
-        num_states, vocab_size = self.successors.shape
-        matrices = torch.zeros(vocab_size, num_states, num_states, dtype=torch.float64)
-        states, tokens = (self.successors != NOWHERE).nonzero()
-        possible = torch.from_numpy(self.probabilities[states, tokens])
-        matrices[tokens, states, self.successors[states, tokens]] = possible
-        return matrices
+        return machine_matrices(torch.from_numpy(self.successors), torch.from_numpy(self.probabilities))
 
     @cached_property
     def law(self) -> Float[Tensor, " S"]:

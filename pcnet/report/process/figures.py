@@ -4,15 +4,11 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from pcnet.card import Card, Fact, Undefined
-from pcnet.processes import MixedStatePresentation
 from pcnet.report.plots.simplex import ANCHORS, belief_colours
 from pcnet.report.plots.style import GREY, blank, save, styled
 from pcnet.report.process.beliefs import draw_beliefs, stretched
@@ -117,7 +113,7 @@ def _machine(card: Card) -> Diagram | None:
     """The mixed states as a diagram, where they close and are few."""
     machine = card.machine
     few = machine.closed and len(machine) <= MOST_STATES
-    return lay_out(len(machine), arrows(_labelled(machine)), SIDE - 0.5) if few else None
+    return lay_out(len(machine), arrows(machine.transition_matrices.numpy()), SIDE - 0.5) if few else None
 
 
 def _mixed_states(card: Card, axes: Axes) -> None:
@@ -127,14 +123,6 @@ def _mixed_states(card: Card, axes: Axes) -> None:
     if diagram is not None:
         draw_machine(axes, diagram, colours, machine.transient.tolist())
     axes.set_title("Mixed states (0: before any token)")
-
-
-def _labelled(machine: MixedStatePresentation) -> Float[NDArray, "V M M"]:
-    """The machine's transition matrices, one for each token."""
-    rows, tokens = (machine.successors >= 0).nonzero(as_tuple=True)
-    matrices = torch.zeros(machine.successors.shape[1], len(machine), len(machine), dtype=torch.float64)
-    matrices[tokens, rows, machine.successors[rows, tokens]] = machine.probabilities[rows, tokens]
-    return matrices.numpy()
 
 
 def _beliefs(card: Card, axes: Axes) -> None:
