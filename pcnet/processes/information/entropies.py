@@ -20,9 +20,9 @@ from pcnet.processes.models.arguments import require_at_least
 from pcnet.processes.models.hmm import HiddenMarkovModel, Process, as_process
 
 WIDE = 1e-4
-"""Bounds that are further apart are helped out by samples, in nats."""
+"""Where bounds are further apart than this, in nats, samples give the estimate."""
 SEQUENCES, TOKENS, FORGOTTEN = 64, 4096, 512
-"""What is sampled, and how many first tokens of each sequence don't count."""
+"""Number and length of samples, and how many first tokens of each are left out."""
 
 
 def myopic_entropies(
@@ -45,9 +45,8 @@ def myopic_entropies(
         h(0), h(1), ..., h(max_length) in nats.
 
     Raises:
-        TypeError: if ``max_length`` or ``max_words`` isn't an integer.
-        ValueError: if ``max_length`` is negative, if there are more than ``max_words`` words of one length, or if the
-            process has no unique stationary law.
+        TypeError, ValueError: if ``max_length`` or ``max_words`` isn't a legal integer, a length has more than
+            ``max_words`` words, or the process has no unique stationary law.
 
     Reference: Crutchfield & Feldman (2003), Chaos 13, 25, arXiv cond-mat/0102181.
     """
@@ -82,14 +81,13 @@ def entropy_rate(
     samples, with its standard error. A process with several ergodic parts has the average of their rates.
 
     Args:
-        process: a process, or the matrices of a hidden Markov model. What matters is the long run, not how it starts. Of a
-            generalised process whose mixed states don't close, no lower bound but 0 is known.
+        process: a process, or the matrices of a hidden Markov model. Its stationary process counts. Of a generalised
+            process whose mixed states don't close, no lower bound but 0 is known.
         max_states: mixed states to look at.
         generator: source of the samples, on the CPU. None: one with seed 0, so that answers repeat.
 
     Raises:
-        TypeError: if ``max_states`` isn't an integer.
-        ValueError: if it isn't positive, or if the stationary law isn't unique.
+        TypeError, ValueError: if ``max_states`` isn't a positive integer, or the stationary law isn't unique.
 
     Reference: Birch (1962), Ann. Math. Statist. 33, 930, for the bounds; Jurgens & Crutchfield (2021), J. Stat. Phys.
         183, 32, arXiv 2008.12886, for the average.
@@ -121,7 +119,7 @@ def bounded(value: float, low: float, high: float, *, standard_error: float = 0.
 
 
 def limit(terms: Float[NDArray, " n"]) -> tuple[float, float]:
-    """Where a falling sequence goes if its last steps go on shrinking at one rate, and that rate."""
+    """Limit of a falling sequence whose steps shrink at the last observed rate, and that rate."""
     if len(terms) < 3:
         return float(terms[-1]), 0.0
     before, last = terms[-3] - terms[-2], terms[-2] - terms[-1]
@@ -149,7 +147,7 @@ def _rate(process: Process, max_states: int, generator: torch.Generator | None =
 
 
 def _extrapolated(bounds: Histories) -> float:
-    """Limit of the floors, up to the length from which on they rise because too much lies beyond."""
+    """Limit of the floors; those after the least one are left out, as they rise by what lies beyond."""
     return limit(bounds.floors[: int(np.argmin(bounds.floors)) + 1])[0]
 
 

@@ -1,4 +1,4 @@
-"""How fast the hidden state at the start is forgotten, for sure: bounds on what remains after any number of tokens."""
+"""Upper bounds on what the tokens after the first n can still tell about the first hidden state."""
 
 import math
 

@@ -10,7 +10,7 @@ from pcnet.processes.machines.mixed_state import MixedStatePresentation, law_of_
 
 
 def apply_group_inverse(presentation: MixedStatePresentation, values: Float[NDArray, " M"]) -> Float[NDArray, " M"]:
-    """Sum what a quantity is above its long-run average, over all tokens to come, from each mixed state on.
+    """Sum the differences between a quantity and its long-run average over all future tokens, from each mixed state on.
 
     ``x = (I - W)^D v = sum_n (W^n - W_1) v``, with W_1 the average of W^n in the long run
 

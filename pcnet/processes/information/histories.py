@@ -1,4 +1,4 @@
-"""What is left to know after l tokens, between bounds that hold for every l."""
+"""Bounds on the uncertainty of the next token, and of the hidden state, after l tokens."""
 
 import math
 from typing import NamedTuple
@@ -13,15 +13,15 @@ from pcnet.processes.machines.mixed_state import MixedStatePresentation, mixed_s
 from pcnet.processes.models.hmm import HiddenMarkovModel, Process, started_at
 
 TOLERANCE = 1e-13
-"""Beliefs that differ by more are followed apart."""
+"""Beliefs that differ by more are different states."""
 MOST_TOKENS = 2000
 """Greatest length that is looked at."""
 FEWEST_STATES = 100
 """Mixed states from each known hidden state on, at least."""
 STILL = 40
-"""Tokens that change nothing after which none is expected to."""
+"""If the floor stays the same for so many tokens, it is taken for settled."""
 MOST_LOST = 0.05
-"""Probability beyond the mixed states up to which it is worth going on."""
+"""Longer words are not looked at once this probability lies beyond the mixed states."""
 
 
 class Histories(NamedTuple):
@@ -41,7 +41,7 @@ class Histories(NamedTuple):
 
 
 def histories(process: Process, max_states: int) -> Histories:
-    """Follow the observer who knows only the tokens, and beside them one who knew the first hidden state.
+    """Follow two observers: one who knows only the tokens, and one who also knows the first hidden state.
 
     Args:
         process: started from its stationary law.

@@ -1,10 +1,10 @@
-"""Numbers that may be known between bounds only."""
+"""Numbers with bounds, for what is not known exactly."""
 
 import math
 
 
 class Quantity(float):
-    """A number with what is known of its error; everything that takes a float takes it.
+    """A float with bounds and a standard error.
 
     Args:
         value: the best estimate.

@@ -1,4 +1,4 @@
-"""Words after which nothing matters that was before them."""
+"""Words that reset the belief: what was before them has no influence any more."""
 
 from collections import deque
 

@@ -1,7 +1,4 @@
-"""The stationary process behind a process, in its smallest form, and its causal states where they are finitely many.
-
-Most quantities ask for these, so they are remembered for as long as the process is.
-"""
+"""The stationary process of a process, its smallest form and its causal states, computed once for each process."""
 
 from collections.abc import Callable, Hashable
 from typing import TypeVar
@@ -20,7 +17,7 @@ _ANSWERS: WeakKeyDictionary[Process, dict[Hashable, object]] = WeakKeyDictionary
 
 
 def remembered(process: Process, question: Hashable, answer: Callable[[], Answer]) -> Answer:
-    """What was answered before about this process, or else is now. The answer must not hold the process itself."""
+    """Answer a question about a process once, and keep the answer; it must not hold the process itself."""
     known = _ANSWERS.setdefault(process, {})
     if question not in known:
         known[question] = answer()
@@ -33,7 +30,7 @@ def causal_machine(process: Process, max_states: int) -> EpsilonMachine | None:
     Raises:
         ValueError: if the stationary law isn't unique.
     """
-    _ = process.stationary_distribution  # what is wrong with it is no lack of states
+    _ = process.stationary_distribution  # raises if it isn't unique
     return remembered(process, ("machine", max_states), lambda: _machine(process, max_states))
 
 
@@ -43,7 +40,7 @@ def in_the_long_run(process: Process) -> Process:
 
 
 def smallest(process: Process, max_states: int) -> Process:
-    """The smallest form that is found of the process in the long run: what a belief of it says, some future depends on."""
+    """The smallest form of the stationary process that is found: no direction of its beliefs is without influence on words."""
     machine = causal_machine(process, max_states)
     if machine is not None:
         return machine.process
@@ -60,7 +57,7 @@ def smallest_presentation(process: Process, max_states: int) -> MixedStatePresen
 
 
 def ergodic_parts(process: Process) -> list[tuple[float, Process]]:
-    """What the process can become for ever, each with its probability; a generalised process counts as one."""
+    """The ergodic processes that it is a mixture of, with their probabilities; a generalised process counts as one."""
     return remembered(process, "parts", lambda: _parts(in_the_long_run(process)))
 
 

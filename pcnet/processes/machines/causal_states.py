@@ -32,7 +32,7 @@ from pcnet.processes.models.stationary import UNIT, eliminate, recurrent_classes
 
 @dataclass(frozen=True, eq=False)
 class EpsilonMachine:
-    """The smallest machine that predicts a process as well as its whole past does.
+    """The smallest machine that predicts a process as well as the whole past does.
 
     Two pasts are in one causal state if every future is equally probable after both. Each token leads from a causal
     state to exactly one other; no smaller machine with this property makes the process, and up to the names of its
@@ -96,9 +96,9 @@ def epsilon_machine(process: Process | ArrayLike, *, tolerance: float = 1e-9, ma
 
     ``past ~ past'  <=>  P(future | past) = P(future | past')`` for all futures
 
-    Hidden states that have the same futures are merged first. If each token then leads to at most one state, the states
-    are the causal ones, however many mixed states lead up to them. Otherwise these are the recurrent mixed states, those
-    with equal futures merged. They suffice even if the transient ones before them never close. Costs S^3 V for hidden
+    Hidden states with the same futures are merged first. If each token then leads to at most one state, the states are the
+    causal ones. Otherwise these are the recurrent mixed states, those with equal futures merged; the transient ones need
+    not close. Costs S^3 V for hidden
     states, and what `mixed_state_presentation` does otherwise.
 
     Args:
@@ -108,10 +108,9 @@ def epsilon_machine(process: Process | ArrayLike, *, tolerance: float = 1e-9, ma
         max_states: mixed states to look at before giving up.
 
     Raises:
-        TypeError: if ``max_states`` isn't an integer.
         NotClosedError: if there is no finite machine of mixed states within ``max_states``; a ``ValueError``.
-        ValueError: if the stationary law isn't unique and the process has no initial one; if ``tolerance`` is negative or
-            not finite, or ``max_states`` not positive.
+        TypeError, ValueError: if ``max_states`` isn't a positive integer, ``tolerance`` is negative or not finite, or the
+            stationary law isn't unique and the process has no initial one.
 
     Reference: Shalizi & Crutchfield (2001), J. Stat. Phys. 104, 817; Travers & Crutchfield (2011), arXiv 1111.4500.
     """

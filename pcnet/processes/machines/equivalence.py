@@ -1,4 +1,4 @@
-"""Are two processes the same? Decided for words of every length by linear algebra in finitely many dimensions."""
+"""Whether two processes are the same, decided for words of every length by linear algebra."""
 
 from collections import deque
 
@@ -81,7 +81,7 @@ def distinguishing_word(
 
 
 class _Pair:
-    """Two processes side by side: the joint belief is the two beliefs, one behind the other."""
+    """Two processes side by side; their beliefs are concatenated."""
 
     def __init__(self, left: Process, right: Process) -> None:
         self.processes = left, right

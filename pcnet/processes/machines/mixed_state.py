@@ -24,16 +24,16 @@ ROUNDING_STEPS = 4
 IMPOSSIBLE = 1e-12
 """Greatest probability that counts as zero where matrices have negative entries, so that zeros cancel."""
 VANISHING = 1e-290
-"""Greatest probability that counts as zero otherwise, near which numbers lose their digits."""
+"""Greatest probability that counts as zero otherwise: below, numbers lose digits."""
 UNREACHABLE = 1e-200
-"""Greatest probability of a word from which the search doesn't go on."""
+"""Words less probable than this aren't continued."""
 DENSE = 300
 """Greatest number of states whose stationary law is solved for without subtraction, at a cost of its third power."""
 EPSILON = np.finfo(np.float64).eps
 
 
 class NotClosedError(UndefinedError):
-    """A question that only a finite machine answers, and none was found among so many mixed states."""
+    """A question needs finitely many mixed states, and these aren't, or are more than were looked at."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,12 +45,12 @@ class MixedStatePresentation:
         states: the beliefs, in the order in which they were found; the first is that of the empty word.
         probabilities: law of the next token in each.
         successors: row of the belief that follows each token; -1 where the token is impossible or leads beyond.
-        expanded: how many states, the first ones, have had their successors looked at.
+        expanded: how many states, from the first on, have had their successors looked at.
         depth: length up to which every word ends in one of the states.
         merged: greatest distance, in any coordinate, between a belief and the state that it was taken for.
         closed: whether these are all the mixed states: nothing lies beyond, and no belief was taken for another one from
-            which it differed by more than rounding. Beliefs that converge towards one another without end, as on a
-            fractal, come closer than any tolerance and still don't close.
+            which it differed by more than rounding. Beliefs that converge without end, as on a fractal, come closer
+            than any tolerance and still don't close.
     """
 
     process: Process
@@ -154,7 +154,7 @@ class MixedStatePresentation:
         return torch.from_numpy(law)
 
     def _absorbed(self, kept: NDArray[np.bool_]) -> Float[NDArray, " M"]:
-        """Where an observer who starts at the empty word first meets a recurrent state."""
+        """Law of the first recurrent state that is met, from the empty word on."""
         start = np.zeros(len(self))
         start[0] = 1
         if kept[0]:
@@ -167,7 +167,7 @@ class MixedStatePresentation:
         return start
 
     def require_nothing_beyond(self, what: str) -> None:
-        """Refuse what only a whole presentation has."""
+        """Refuse a question that needs all mixed states."""
         if self.expanded < len(self) or bool((self.leak > 0).any()):
             raise NotClosedError(
                 f"{what} needs all mixed states, but these {len(self)} are not closed: with probability "
@@ -188,11 +188,11 @@ def law_of_class(step: sparse.csr_array) -> Float[NDArray, " m"]:
 def mixed_state_presentation(
     process: Process | ArrayLike, *, tolerance: float = 1e-9, max_states: int = 4096
 ) -> MixedStatePresentation:
-    """Follow every word from the initial belief on, taking beliefs that nearly agree for one.
+    """Find the beliefs that words lead to, from the initial one on; beliefs that nearly agree count as one.
 
     ``eta -> eta T[x] / (eta T[x] r)`` with probability ``eta T[x] r``, until nothing new appears
 
-    Breadth first, so that the probability of what lies beyond is least. Costs one filter step for each state and token.
+    The search is breadth first, so shorter words come first. Costs one filter step for each state and token.
 
     Args:
         process: a process, or the matrices of a hidden Markov model.
@@ -200,8 +200,7 @@ def mixed_state_presentation(
         max_states: stop looking when there are so many; the answer then has ``closed=False``.
 
     Raises:
-        TypeError: if ``max_states`` isn't an integer.
-        ValueError: if ``tolerance`` is negative or not finite, or ``max_states`` isn't positive.
+        TypeError, ValueError: if ``max_states`` isn't a positive integer, or ``tolerance`` is negative or not finite.
 
     Reference: Crutchfield, Riechers & Ellison (2016), arXiv 1309.3792; Jurgens & Crutchfield (2021), arXiv 2102.10487.
     """
@@ -238,7 +237,7 @@ class _Search:
         self.keys, self.order = start @ self.direction, np.zeros(1, dtype=np.int64)
         self.count, self.expanded, self.depth = 1, 0, 0
         self.merged, self.exact, self.whole = 0.0, True, False
-        self.reached = np.ones(1)  # how probable the words are on which states of the last level were first met
+        self.reached = np.ones(1)  # probability of the words that led to the states of the last level first
 
     def run(self) -> None:
         fresh = self.states.rows

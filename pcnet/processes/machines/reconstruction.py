@@ -64,29 +64,27 @@ def reconstruct(
 ) -> ReconstructedMachine:
     """Estimate the epsilon-machine of a stationary process from samples, by causal-state splitting (CSSR).
 
-    1. Start with one state, which holds the empty history. 2. Lengthen histories one token into the past: a history
-    whose next token doesn't follow the law of the state that its suffix is in moves to the state that it agrees with
-    best, or to a new one. 3. Split states until each token leads from a state to one other, and keep the recurrent ones.
+    1. Start with one state, which holds the empty history. 2. Lengthen histories by one token into the past. A history
+    whose next token doesn't follow the law of its suffix's state moves to the state that it agrees with best, or to a new
+    one. 3. Split states until each token leads from a state to one other, and keep the recurrent ones.
 
     Laws are compared by a likelihood-ratio test of two samples, ``G = 2 sum O log(O / E)`` against chi-squared with one
     degree of freedom less than tokens seen. The number of states is right with a probability that grows to 1 with the
-    data if ``max_length - 1`` tokens of the past can tell the state, and do so for every state. Where they often can't,
-    and what they leave open has the same law of the next token as a true state, more states are found than there are:
-    RRXOR needs a ``future_length`` of 3, and another ``max_length`` shows whether the answer stays. Costs one pass over the data and at most S tests for
-    each of the histories seen, up to ``V^max_length``.
+    data if ``max_length - 1`` tokens of the past can tell the state, and do so for every state. Where they
+    often can't, too many states may be found: RRXOR needs a ``future_length`` of 3. Try another ``max_length`` to see
+    whether the answer stays. Costs one pass over the data and at most S tests for each of up to ``V^max_length`` histories.
 
     Args:
         sequences: tokens of an integer type, one sequence or a batch of equal lengths; independent, or far apart.
-        max_length: longest history, at least 1 and shorter than the sequences. Too short hides states; too long leaves
-            each history too rare to be told from others. ``log(B L) / h`` at most, with h the entropy rate in nats.
+        max_length: longest history, at least 1 and shorter than the sequences. If it is too short, states are missed; if
+            too long, histories are too rare to be compared. At most ``log(B L) / h``, with h the entropy rate in nats.
         significance: probability that one test splits what belongs together. There are as many tests as histories, so
             it should be below one over their number.
         future_length: how many of the next tokens are compared together, at least 1, which is the published algorithm.
         vocab_size: V; by default the greatest token and one more.
 
     Raises:
-        TypeError: if ``sequences`` aren't integers, or an argument isn't of its type.
-        ValueError: if an argument is out of range, with the position of a token that is.
+        TypeError, ValueError: if an argument isn't of its type or out of range; the message names the position of a token.
 
     Reference: Shalizi & Klinkner (2004), Blind construction of optimal nonlinear recursive predictors for discrete
         sequences, UAI, arXiv cs/0406011.

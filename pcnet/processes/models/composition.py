@@ -29,7 +29,7 @@ class Composition(abc.ABC):
         """Length of the belief about every part, by name; parts of parts follow them."""
 
     def split(self, beliefs: Float[Tensor, "... S"] | ArrayLike) -> dict[str, Float[Tensor, "... s"]]:
-        """Compute what beliefs, filtered, predicted or smoothed, say of every part by itself: their marginals.
+        """Compute the marginals of beliefs (filtered, predicted or smoothed): one belief about each part.
 
         Args:
             beliefs: of the whole process; laws sum to 1, generalised ones have ``eta r = 1``.
@@ -49,10 +49,10 @@ class Composition(abc.ABC):
         return self._split(beliefs)
 
     def join(self, parts: Mapping[str, Float[Tensor, "... s"]]) -> Float[Tensor, "... S"]:
-        """Put beliefs about the parts together to one about the whole, as if factors were independent.
+        """Combine beliefs about the parts into one about the whole, with factors taken as independent.
 
-        The inverse of `split` for a mixture, and for a product as long as its factors stay independent, as they do unless
-        something blurs the tokens. Elsewhere the difference is what the parts' beliefs don't know of each other.
+        The inverse of `split` for a mixture, and for a product whose factors are independent given the tokens, as they are
+        unless a channel blurs these. Elsewhere the difference is the dependence between the factors.
 
         Args:
             parts: by name; those at the top are used, parts of parts aren't.

@@ -26,7 +26,7 @@ from pcnet.processes.models.composition import Composition
 from pcnet.processes.models.stationary import long_run_average, stationary_law
 
 TRIED_WORDS = 2000
-"""Words of a generalised process whose probabilities are looked at before it is believed to be one."""
+"""Words of a generalised process whose probabilities are checked."""
 
 
 class Process(abc.ABC):
@@ -155,9 +155,9 @@ class GeneralizedHiddenMarkovModel(Process):
 
     ``P(x_1 ... x_n) = initial T[x_1] ... T[x_n] right``
 
-    It has no hidden states that it could be in: its "beliefs" are points of a linear space, known up to a change of
-    basis, sum to no 1 and have no entropy. What holds in every basis is meaningful: word probabilities, the law of the
-    next token, the spectrum, ranks and linear maps.
+    It has no hidden states: its "beliefs" are points of a linear space, known up to a change of basis. They don't sum to 1
+    and have no entropy. Meaningful is what is the same in every basis: word probabilities, the law of the next token, the
+    spectrum, ranks and linear maps.
 
     Args:
         transition_matrices: real numbers; ``sum_x T[x] right = right``, to 1e-9.
@@ -167,8 +167,8 @@ class GeneralizedHiddenMarkovModel(Process):
 
     Raises:
         TypeError: if an argument isn't an array of real numbers.
-        ValueError: if shapes or the two conditions are broken, or a short word has a negative probability (that no long
-            one has can't be decided by looking at them).
+        ValueError: if shapes or the two conditions are broken, or a short word has a negative probability (longer
+            ones aren't checked).
 
     Reference: Upper (1997), Theory and Algorithms for Hidden Markov Models and Generalized Hidden Markov Models, thesis.
     """
@@ -209,7 +209,7 @@ class GeneralizedHiddenMarkovModel(Process):
 
 
 class UndefinedError(ValueError):
-    """A process has no such thing, or none that can be found; the message says why."""
+    """A process has no such quantity, or none can be found; the message says why."""
 
 
 def as_process(process: Process | ArrayLike) -> Process:
@@ -235,7 +235,7 @@ def require_states(process: Process, what: str) -> HiddenMarkovModel:
 
 
 def _require_positive_words(process: GeneralizedHiddenMarkovModel) -> None:
-    """Look at the probabilities of all words up to the length at which there are too many."""
+    """Refuse negative probabilities of words, up to the length at which there are too many."""
     rows, matrices, words = process.initial_distribution.unsqueeze(0), process.transition_matrices, [()]
     while len(words) * process.vocab_size <= TRIED_WORDS:
         rows = (rows.unsqueeze(1) @ matrices.unsqueeze(1)).squeeze(2).transpose(0, 1).flatten(0, 1)

@@ -160,19 +160,19 @@ def _nested(name: str, part: Process, belief: Float[Tensor, "... s"]) -> dict[st
 
 
 def _measure(factors: tuple[Process, ...]) -> Float[Tensor, " product"]:
-    """What measures a belief in a product of some factors; of none, 1."""
+    """Right vector of the product of some factors; of none, 1."""
     return outer([torch.ones(1, dtype=torch.float64), *(factor.right_vector for factor in factors)])
 
 
 def leaves(process: Process) -> list[Process]:
-    """The factors of a product, those of factors that are products in their place; the process itself if it is none."""
+    """Factors of a product that are no products themselves; of another process, the process."""
     if not isinstance(process.composition, Product):
         return [process]
     return [leaf for factor in process.composition.factors for leaf in leaves(factor)]
 
 
 def joined(sizes: Sequence[int], parts: Sequence[Int[Tensor, "*shape"]]) -> Int[Tensor, "*shape"]:
-    """One number for what the factors' numbers are, the last factor's running fastest."""
+    """One number for the numbers of all factors."""
     whole = parts[0]
     for size, part in zip(sizes[1:], parts[1:], strict=True):
         whole = whole * size + part
@@ -180,7 +180,7 @@ def joined(sizes: Sequence[int], parts: Sequence[Int[Tensor, "*shape"]]) -> Int[
 
 
 def factor_tokens(factors: Sequence[Process], tokens: Int[Tensor, "*shape"]) -> list[Int[Tensor, "*shape"]]:
-    """The factors' tokens again."""
+    """Inverse of `joined` for tokens: those of each factor."""
     parts = []
     for factor in reversed(factors[1:]):
         rest = tokens // factor.vocab_size
@@ -190,7 +190,7 @@ def factor_tokens(factors: Sequence[Process], tokens: Int[Tensor, "*shape"]) -> 
 
 
 def outer(parts: Sequence[Float[Tensor, "... S"]]) -> Float[Tensor, "... product"]:
-    """What stands in the product's space for one vector of each factor: their Kronecker product."""
+    """Kronecker product of one vector of each factor."""
     whole = parts[0]
     for part in parts[1:]:
         whole = (whole.unsqueeze(-1) * part.unsqueeze(-2)).flatten(-2)

@@ -1,6 +1,7 @@
-"""Generalised processes from the literature: finitely many dimensions that no finite hidden Markov model has.
+"""Generalised processes from the literature: their beliefs span a space of finite dimension, but no finite hidden Markov
+model emits the same words.
 
-Their beliefs are points of a linear space, known up to a change of basis. What is said here of an entropy is about tokens.
+Their beliefs are points of a linear space, known up to a change of basis.
 """
 
 import math
@@ -13,7 +14,7 @@ from pcnet.processes.models.hmm import GeneralizedHiddenMarkovModel
 
 
 def bloch_walk(alpha: float = 1.0, beta: float = math.sqrt(51)) -> GeneralizedHiddenMarkovModel:
-    """Build the Bloch walk: a quantum bit, measured over and over, whose beliefs fill a disc.
+    """Build the Bloch walk: repeated measurements of a quantum bit, whose beliefs fill a disc.
 
     With ``g = 1/(4 (alpha^2 + beta^2))``, ``m = (alpha^2 - beta^2) g`` and ``o = 2 alpha beta g``, a token multiplies
     (1, u, v), which lies in the unit disc, by ``[[1/4, 0, +-o], [0, m, 0], [+-o, 0, 1/4]]`` (tokens 0 and 1) or by
@@ -27,8 +28,7 @@ def bloch_walk(alpha: float = 1.0, beta: float = math.sqrt(51)) -> GeneralizedHi
         beta: in the literature the root of 51.
 
     Raises:
-        TypeError: if an argument isn't a number.
-        ValueError: if one isn't finite, or both are 0.
+        TypeError, ValueError: if an argument isn't a finite number, or both are 0.
 
     Reference: Riechers, Elliott & Shai (2025), arXiv 2507.07432.
     """
@@ -45,7 +45,7 @@ def bloch_walk(alpha: float = 1.0, beta: float = math.sqrt(51)) -> GeneralizedHi
 
 
 def moon(alpha: float = math.e, beta: float = 0.5) -> GeneralizedHiddenMarkovModel:
-    """Build the moon process: neither finitely many hidden states nor a finite quantum system makes it.
+    """Build the moon process, which neither a finite hidden Markov model nor a finite quantum system can emit.
 
     ``T_a = nu [1, 1, 0]^T [1, -1, -1]``, ``T_b = nu [[alpha, 0, 0], [0, 1, 0], [0, ln alpha, 1]]``, T_c the same with beta
 
@@ -58,8 +58,7 @@ def moon(alpha: float = math.e, beta: float = 0.5) -> GeneralizedHiddenMarkovMod
         beta: in (0, 1); ``alpha + beta`` isn't 2.
 
     Raises:
-        TypeError: if an argument isn't a number.
-        ValueError: if an argument is out of range.
+        TypeError, ValueError: if an argument isn't a number in its range.
 
     Reference: Riechers, Elliott & Shai (2025), arXiv 2507.07432.
     """
@@ -78,7 +77,7 @@ def moon(alpha: float = math.e, beta: float = 0.5) -> GeneralizedHiddenMarkovMod
 
 
 def frdn(alpha: float = 2000.0, lam: float = 0.49) -> GeneralizedHiddenMarkovModel:
-    """Build the process of Fox, Rubin, Dharmadhikari and Nadkarni: renewals at times that never repeat a pattern.
+    """Build the process of Fox, Rubin, Dharmadhikari and Nadkarni: renewals whose probabilities oscillate without a period.
 
     ``T_a = w pi_0`` and ``T_b = lam blockdiag(0, 1, Rot(alpha))``: after token 0, a, exactly n >= 1 times b come before the
     next one with probability ``lam^n (1 - cos(n alpha))/2``, that is ``lam^n sin^2(n alpha/2)``; with none, the rest. If
@@ -90,8 +89,7 @@ def frdn(alpha: float = 2000.0, lam: float = 0.49) -> GeneralizedHiddenMarkovMod
         lam: in (0, 1/2]; in the literature .49.
 
     Raises:
-        TypeError: if an argument isn't a number.
-        ValueError: if an argument is out of range.
+        TypeError, ValueError: if an argument isn't a number in its range.
 
     Reference: Fox & Rubin (1968), Annals of Mathematical Statistics 39, 938; Dharmadhikari & Nadkarni (1970), ibid. 41,
         207; Riechers, Elliott & Shai (2025), arXiv 2507.07432.

@@ -11,15 +11,15 @@ from pcnet.processes.models.hmm import HiddenMarkovModel
 def modular_addition(
     modulus: int = 3, num_addends: int = 2, weights: Sequence[float] | None = None
 ) -> HiddenMarkovModel:
-    """Build sums modulo m: k random addends, then their sum modulo m as a token like the others, without end.
+    """Build sums modulo m: k random addends, then a token that is their sum modulo m, without end.
 
     ``X_(n(k+1)+k) = X_(n(k+1)) + ... + X_(n(k+1)+k-1) mod m``: `rrxor` for m = k = 2
 
     State 0 is the start; state ``1 + (j - 1) m + s`` stands for the sum s of j addends, j = 1..k; from j = k the token is
-    s, and the start comes next. The observer isn't told where a group begins: it has to find the phase.
+    s, and the start comes next. The tokens don't mark where a group begins: an observer has to infer it.
 
     With evenly distributed addends the stationary law is ``1/(k + 1)`` at the start and ``1/(m (k + 1))`` elsewhere, and in
-    nats ``h = k ln(m)/(k + 1)``, ``C = E = ln(k + 1) + k ln(m)/(k + 1)``: the future tells the sum as well as the past does.
+    nats ``h = k ln(m)/(k + 1)``, ``C = E = ln(k + 1) + k ln(m)/(k + 1)``.
 
     Args:
         modulus: m, the number of tokens, at least 2.
@@ -27,8 +27,7 @@ def modular_addition(
         weights: probability of each addend 0..m-1. None: 1/m.
 
     Raises:
-        TypeError: if a size isn't an integer or a weight isn't a number.
-        ValueError: if a size is too small, or the weights aren't m probabilities that sum to 1.
+        TypeError, ValueError: if a size isn't an integer or too small, or the weights aren't m probabilities that sum to 1.
     """
     require_at_least("modulus", modulus, 2)
     require_at_least("num_addends", num_addends, 1)
@@ -44,25 +43,24 @@ def modular_addition(
 
 
 def modular_walk(modulus: int = 5, reveal: float = 0.25, weights: Sequence[float] | None = None) -> HiddenMarkovModel:
-    """Build a walk around a circle of m places, which tells its steps and now and then where it is.
+    """Build a walk around a circle of m places, which emits its steps and, from time to time, its place.
 
-    The state s is in 0..m-1. With probability ``reveal`` the token ``m + s`` tells it and it stays; otherwise a random
+    The state s is in 0..m-1. With probability ``reveal`` the token is ``m + s``, which names the state, and the state stays; otherwise a random
     addend d is the token, and the state becomes ``s + d mod m``. So there are 2 m tokens: addends, then places.
 
-    The stationary law is uniform. Until a place is told the belief is uniform whatever the addends are, and certain ever
-    after: 1 + m mixed states. In nats, with the entropy H of a law, ``h = H[reveal] + (1 - reveal) H[weights]`` and
+    The stationary law is uniform. The belief is uniform until the first token that names a place, and certain from then
+    on: 1 + m mixed states. In nats, with the entropy H of a law, ``h = H[reveal] + (1 - reveal) H[weights]`` and
     ``C = E = ln m``. The next-token law determines the belief affinely.
 
     Args:
         modulus: m, at least 2.
-        reveal: in [0, 1]. At 0 places are never told; at 1 they never change, and the stationary law isn't unique.
+        reveal: in [0, 1]. At 0 no token names a place; at 1 the place never changes, and the stationary law isn't unique.
         weights: probability of each addend 0..m-1. None: 1/m. If all that can occur share a factor with m, not all places
             can be reached, and the stationary law isn't unique.
 
     Raises:
-        TypeError: if ``modulus`` isn't an integer, or another argument isn't a number.
-        ValueError: if ``modulus`` is too small, ``reveal`` isn't in [0, 1], or the weights aren't m probabilities that sum
-            to 1.
+        TypeError, ValueError: if ``modulus`` isn't an integer of at least 2, ``reveal`` isn't a number in [0, 1], or the
+            weights aren't m probabilities that sum to 1.
     """
     require_at_least("modulus", modulus, 2)
     require_probability("reveal", reveal)

@@ -1,4 +1,4 @@
-"""Random processes: hidden Markov models, and epsilon-machines with the entropies that one asks for."""
+"""Random processes: hidden Markov models, and epsilon-machines with entropies in given ranges."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -34,7 +34,7 @@ WORDS, LONGEST = 4096, 100
 BELIEFS = 512
 """Mixed states that are looked at where those don't decide; if they close, it is exact."""
 STEPS = 40
-"""Machines that are tried near one another before a new one is drawn."""
+"""Machines that are tried by changing one, before a new one is drawn."""
 
 
 def random_hmm(
@@ -54,8 +54,7 @@ def random_hmm(
             max(S, V) entries must be left.
 
     Raises:
-        TypeError: if a size isn't an integer, ``sparsity`` isn't a number or ``generator`` isn't a `torch.Generator`.
-        ValueError: if an argument is out of range; the message names the greatest sparsity.
+        TypeError, ValueError: if an argument isn't of its type or out of range; the message names the greatest sparsity.
     """
     require_at_least("num_states", num_states, 1)
     require_at_least("vocab_size", vocab_size, 1)
@@ -90,13 +89,12 @@ def random_epsilon_machine(
 ) -> HiddenMarkovModel:
     """Draw an epsilon-machine: each token leads to one state, all states reach each other, no two have the same future.
 
-    Of each state, a random number of random tokens is possible; each leads to a random state (in half of the machines
-    along a random cycle through all states, so that many states are no obstacle), with probabilities drawn evenly from
-    their simplex. What isn't strongly connected or minimal is drawn again; minimality is decided by refining the partition
-    of states, exactly. Every token is possible somewhere.
+    In each state a random number of random tokens is possible. Each leads to a random state (in half of the machines along
+    a random cycle through all states), with probabilities drawn evenly from their simplex. Machines that aren't strongly
+    connected or minimal are drawn again. Every token is possible somewhere.
 
-    With ranges, machines are changed at random as long as that leads closer, and drawn again from time to time; the answer
-    is the first that lies in all ranges. It is then a machine, not an even draw from all machines in the ranges.
+    With ranges, machines are changed at random while that leads closer, and drawn again from time to time; the answer is
+    the first that lies in all ranges. It is no even draw from all machines in the ranges.
 
     Args:
         num_states: S, at least 1; these are the causal states.
@@ -112,9 +110,8 @@ def random_epsilon_machine(
         A unifilar process, stationary.
 
     Raises:
-        TypeError: if a size isn't an integer, a range isn't two numbers or ``generator`` isn't a `torch.Generator`.
-        ValueError: if a size is too small, a range is empty or can't be met, or none of ``max_tries`` machines lies in
-            all ranges; the message names the closest.
+        TypeError, ValueError: if an argument isn't of its type, a size is too small, a range is empty or can't be met, or
+            none of ``max_tries`` machines lies in all ranges; the message names the closest.
     """
     require_at_least("num_states", num_states, 1)
     require_at_least("vocab_size", vocab_size, 1)
