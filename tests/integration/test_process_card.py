@@ -130,8 +130,8 @@ def test_a_generalised_process_says_why_it_has_no_such_number() -> None:
         assert (
             (len(fact.reason) > 20) if isinstance(fact, Undefined) else fact == pytest.approx(known.entropies[name])
         ), name
-    assert len(points(figures.beliefs(shown)).get_offsets()) == 3
-    assert figures.states(shown).axes[0].images, "no arrows between what are no states"
+    assert len(points(figures.alone(shown, figures.beliefs)).get_offsets()) == 3
+    assert figures.alone(shown, figures.states).axes[0].images, "no arrows between what are no states"
 
 
 # --- drawings -----------------------------------------------------------------------------------------------------
@@ -142,14 +142,14 @@ def patches(figure: Figure, kind: type) -> list:
 
 
 def test_the_diagram_has_an_arrow_for_each_pair_and_a_line_for_each_token() -> None:
-    figure = figures.states(card("rrxor"))
+    figure = figures.alone(card("rrxor"), figures.states)
     assert len(patches(figure, FancyArrowPatch)) == 8 and len(patches(figure, Circle)) == 5
     written = sorted(text.get_text() for text in figure.axes[0].texts)
     assert written == sorted([*"01234", *["0: 1/2"] * 3, *["1: 1/2"] * 3, "0: 1", "1: 1"])
-    figure = figures.mixed_states(card("z1r"))
+    figure = figures.alone(card("z1r"), figures.mixed_states)
     assert len(patches(figure, FancyArrowPatch)) == 11 and len(patches(figure, Circle)) == 7
     hollow = [patch.get_facecolor()[:3] == (1, 1, 1) for patch in patches(figure, Circle)]
-    assert sum(hollow) == 4, "four of the seven mixed states are left for good"
+    assert sum(hollow) == 4, "four of the seven mixed states are never visited again"
     pairs = {(arrow.source, arrow.target) for arrow in machine.arrows(processes.mess3().transition_matrices.numpy())}
     assert len(pairs) == 9
 
@@ -163,7 +163,7 @@ def test_arrows_end_at_the_rims_of_their_states() -> None:
     assert np.linalg.norm(diagram.places, axis=1) == pytest.approx([1, 1, 1])
 
 
-def test_a_ball_of_wool_becomes_matrices() -> None:
+def test_too_many_arrows_become_matrices() -> None:
     matrices = np.random.default_rng(0).dirichlet(np.ones(5 * 7), 7).reshape(7, 5, 7).transpose(1, 0, 2)
     assert machine.lay_out(7, machine.arrows(matrices), 5) is None
     axes = blank(4, 4).subplots()
@@ -203,12 +203,12 @@ def points(figure: Figure) -> PathCollection:
 
 def test_every_belief_is_a_point_where_it_belongs() -> None:
     shown = card("z1r")
-    cloud = points(figures.beliefs(shown))
+    cloud = points(figures.alone(shown, figures.beliefs))
     triangle = np.array([[0, 0], [1, 0], [0.5, math.sqrt(0.75)]])
     wanted = shown.machine.states.numpy() @ triangle
     drawn = np.asarray(cloud.get_offsets())
     assert np.sort(drawn, 0) == pytest.approx(np.sort(wanted, 0))
-    assert len(points(figures.beliefs(card("mess3"))).get_offsets()) == 30_000
+    assert len(points(figures.alone(card("mess3"), figures.beliefs)).get_offsets()) == 30_000
     areas = cloud.get_sizes()
     assert (np.diff(areas) <= 0).all() and areas[0] > areas[-1], "the more probable, the larger, and below"
 
@@ -237,7 +237,7 @@ def test_a_projection_keeps_the_most_variance() -> None:
 
 
 def test_the_shaded_area_is_the_excess_entropy() -> None:
-    axes = figures.floor(card("z1r")).axes[0]
+    axes = figures.alone(card("z1r"), figures.floor).axes[0]
     bars = [patch for patch in axes.patches if patch.get_width() == 1]
     assert sum(bar.get_height() * bar.get_width() for bar in bars) * BITS == pytest.approx(math.log2(3))
     line = next(line for line in axes.lines if len(line.get_xdata()) == 11)
@@ -246,7 +246,7 @@ def test_the_shaded_area_is_the_excess_entropy() -> None:
 
 def test_the_spectrum_is_all_there() -> None:
     shown = card("golden_mean")
-    drawn = points(figures.spectrum(shown)).get_offsets()
+    drawn = points(figures.alone(shown, figures.spectrum)).get_offsets()
     values, counts = distinct(np.linalg.eigvals(shown.machine.transition.numpy()))
     assert sorted(drawn[:, 0]) == pytest.approx(sorted(values.real), abs=1e-6)
     assert counts.sum() == len(shown.machine) == len(shown.spectrum.eigenvalues)

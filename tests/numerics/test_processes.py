@@ -2,12 +2,14 @@
 
 import itertools
 import math
+import textwrap
 import time
 
 import numpy as np
 import pytest
 import torch
 
+from pcnet import processes
 from pcnet.processes import (
     HiddenMarkovModel,
     coin,
@@ -349,3 +351,10 @@ def test_impossible_sizes_are_refused(sizes, error, message):
 def test_a_seed_is_no_generator():
     with pytest.raises(TypeError, match=r"generator must be a torch\.Generator, got int"):
         sample(coin(), 1, 1, 0)
+
+
+def test_the_example_of_the_package_runs(capsys: pytest.CaptureFixture) -> None:
+    example = processes.__doc__.split("::\n\n")[1].split("\n\n")[0]
+    exec(textwrap.dedent(example), {"torch": torch} | vars(processes))
+    shapes, number, _ = capsys.readouterr().out.splitlines()
+    assert "([64, 10]) torch.Size([64, 10, 3])" in shapes and int(number) == sum(3**n for n in range(1, 11))

@@ -14,9 +14,9 @@ from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from pcnet.processes.beliefs.scan import FEW_STATES, Forward, all_possible, forward, impossible, kernel_of, measure_of
+from pcnet.processes.beliefs.scan import FEW_STATES, IMPOSSIBLE, Forward, forward, kernel_of, measure_of
 from pcnet.processes.beliefs.stack import stacked
-from pcnet.processes.models.hmm import Process, as_process
+from pcnet.processes.models.hmm import GeneralizedHiddenMarkovModel, Process, as_process
 from pcnet.processes.models.parts import factor_tokens, leaves, outer
 
 DTYPES = (torch.float64, torch.float32)
@@ -245,8 +245,9 @@ def _refuse_token(process: Process, tokens: Int[Tensor, "B L"]) -> None:
 
 def require_possible(process: Process, probabilities: Float[Tensor, "L B"], columns: Int[Tensor, "L B"]) -> None:
     """Refuse sequences that the process can't emit; the first of them is named, and where it fails."""
-    if not all_possible(process, probabilities):
-        row, position = impossible(process, probabilities).T.nonzero()[0].tolist()
+    least = IMPOSSIBLE[probabilities.dtype] if isinstance(process, GeneralizedHiddenMarkovModel) else 0.0
+    if probabilities.numel() and not bool(probabilities.amin() > least):
+        row, position = (~(probabilities > least)).T.nonzero()[0].tolist()  # NaN after the first one
         raise ValueError(
             f"tokens[{row}] is impossible: after its first {position} tokens, the process emits "
             f"tokens[{row}, {position}] = {columns[position, row].item()} with probability 0"

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from pcnet.processes.models.hmm import GeneralizedHiddenMarkovModel, Process
@@ -256,18 +256,3 @@ def measure_of(process: Process, dtype: torch.dtype) -> Float[Tensor, "S 1"] | N
     if not isinstance(process, GeneralizedHiddenMarkovModel):
         return None
     return process.right_vector.to(dtype).unsqueeze(1)
-
-
-def all_possible(process: Process, probabilities: Float[Tensor, "..."]) -> bool:
-    """Whether no token is one that the process can't emit."""
-    return not probabilities.numel() or bool(probabilities.amin() > least_possible(process, probabilities.dtype))
-
-
-def least_possible(process: Process, dtype: torch.dtype) -> float:
-    """A probability up to this counts as zero."""
-    return IMPOSSIBLE[dtype] if isinstance(process, GeneralizedHiddenMarkovModel) else 0.0
-
-
-def impossible(process: Process, probabilities: Float[Tensor, "..."]) -> Bool[Tensor, "..."]:
-    """Tokens that a process can't emit; after the first of a sequence the others don't matter, NaN among them."""
-    return ~(probabilities > least_possible(process, probabilities.dtype))

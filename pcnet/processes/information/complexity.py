@@ -9,13 +9,12 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from scipy.sparse import linalg as sparse_linalg
 
-from pcnet.processes.information.entropies import bounded, limit, mixed
+from pcnet.processes.information.entropies import limit
 from pcnet.processes.information.excess import excess_entropy
-from pcnet.processes.information.forgetting import memory_left
+from pcnet.processes.information.forgetting import memory_left, reset_belief
 from pcnet.processes.information.group_inverse import apply_group_inverse
 from pcnet.processes.information.histories import histories
-from pcnet.processes.information.quantity import Quantity
-from pcnet.processes.information.resets import reset_belief
+from pcnet.processes.information.quantity import Quantity, bounded, mixed
 from pcnet.processes.machines.causal_process import MAX_STATES, causal_machine, ergodic_parts, smallest
 from pcnet.processes.machines.mixed_state import MixedStatePresentation, mixed_state_presentation
 from pcnet.processes.models.arguments import require_at_least

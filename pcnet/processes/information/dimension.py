@@ -10,8 +10,8 @@ from torch import Tensor
 from pcnet.processes.beliefs.filtering import filter_beliefs, next_token_law
 from pcnet.processes.beliefs.sampling import sample
 from pcnet.processes.beliefs.sufficiency import reachable_span
-from pcnet.processes.information.entropies import bounded, entropy_rate
-from pcnet.processes.information.quantity import Quantity
+from pcnet.processes.information.entropies import entropy_rate
+from pcnet.processes.information.quantity import Quantity, bounded
 from pcnet.processes.machines.causal_process import MAX_STATES, causal_machine, ergodic_parts
 from pcnet.processes.models.arguments import require_at_least
 from pcnet.processes.models.hmm import Process, UndefinedError, as_process

@@ -13,7 +13,7 @@ from pcnet.processes.beliefs.filtering import filter_beliefs, next_token_law
 from pcnet.processes.beliefs.sampling import sample
 from pcnet.processes.beliefs.word_tree import branch, require_affordable
 from pcnet.processes.information.histories import Histories, histories
-from pcnet.processes.information.quantity import Quantity
+from pcnet.processes.information.quantity import Quantity, bounded, mixed
 from pcnet.processes.machines.causal_process import MAX_STATES, causal_machine, ergodic_parts, remembered
 from pcnet.processes.machines.mixed_state import IMPOSSIBLE
 from pcnet.processes.models.arguments import require_at_least
@@ -103,19 +103,6 @@ def entropy_rate(
     else:
         rates = [_rate(part, max_states, generator) for _, part in parts]
     return mixed([weight for weight, _ in parts], rates)
-
-
-def mixed(weights: list[float], quantities: list[Quantity]) -> Quantity:
-    """The weighted sum of quantities, their standard errors independent."""
-    bounds = [sum(w * x for w, x in zip(weights, column)) for column in zip(*((q, q.low, q.high) for q in quantities))]
-    error = math.hypot(*(w * q.standard_error for w, q in zip(weights, quantities)))
-    return bounded(*bounds, standard_error=error, exact=all(q.exact for q in quantities))
-
-
-def bounded(value: float, low: float, high: float, *, standard_error: float = 0.0, exact: bool = False) -> Quantity:
-    """An estimate, put between its bounds."""
-    high = max(low, high)
-    return Quantity(min(max(value, low), high), low, high, standard_error=standard_error, exact=exact)
 
 
 def limit(terms: Float[NDArray, " n"]) -> tuple[float, float]:

@@ -7,11 +7,11 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike, NDArray
 
-from pcnet.processes.information.entropies import bounded, entropy_rate, limit
+from pcnet.processes.information.entropies import entropy_rate, limit
 from pcnet.processes.information.forgetting import memory_left
 from pcnet.processes.information.group_inverse import apply_group_inverse
 from pcnet.processes.information.histories import Histories, histories
-from pcnet.processes.information.quantity import Quantity
+from pcnet.processes.information.quantity import Quantity, bounded
 from pcnet.processes.machines.causal_process import MAX_STATES, smallest, smallest_presentation
 from pcnet.processes.machines.mixed_state import MixedStatePresentation
 from pcnet.processes.models.arguments import require_at_least
