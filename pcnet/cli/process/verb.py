@@ -7,7 +7,7 @@ from pathlib import Path
 
 DESCRIPTION = """\
 Print everything that is known exactly about a process and draw it: its matrices and states, entropies, loss floor and
-spectrum, and whether its next-token law gives the belief away.
+spectrum, and whether its next-token law determines the belief.
 
   pcnet process                             all processes that have a name
   pcnet process mess3                       one of them, as in the literature

@@ -17,7 +17,6 @@ from pcnet.processes.information.histories import histories
 from pcnet.processes.information.quantity import Quantity, bounded, mixed
 from pcnet.processes.machines.causal_process import MAX_STATES, causal_machine, ergodic_parts, smallest
 from pcnet.processes.machines.mixed_state import MixedStatePresentation, mixed_state_presentation
-from pcnet.processes.models.arguments import require_at_least
 from pcnet.processes.models.hmm import Process, UndefinedError, as_process, started_at
 
 FINE, COARSE = 1e-13, 1e-10
@@ -48,7 +47,6 @@ def statistical_complexity(process: Process | ArrayLike, *, max_states: int = MA
     Reference: Crutchfield & Young (1989), Phys. Rev. Lett. 63, 105; Marzen & Crutchfield (2017), arXiv 1702.08565.
     """
     process = as_process(process)
-    require_at_least("max_states", max_states, 1)
     machine = causal_machine(process, max_states)
     if machine is not None:
         return Quantity(machine.complexity)
@@ -99,7 +97,6 @@ def synchronization_information(process: Process | ArrayLike, *, max_states: int
         380, 998, arXiv 1309.3792.
     """
     process = as_process(process)
-    require_at_least("max_states", max_states, 1)
     machine = causal_machine(process, max_states)
     if machine is None:
         memory = statistical_complexity(process, max_states=max_states)

@@ -13,7 +13,6 @@ from pcnet.processes.beliefs.sufficiency import reachable_span
 from pcnet.processes.information.entropies import entropy_rate
 from pcnet.processes.information.quantity import Quantity, bounded
 from pcnet.processes.machines.causal_process import MAX_STATES, causal_machine, ergodic_parts
-from pcnet.processes.models.arguments import require_at_least
 from pcnet.processes.models.hmm import Process, UndefinedError, as_process
 
 SEQUENCES, TOKENS, FORGOTTEN = 64, 1500, 100
@@ -81,7 +80,6 @@ def mixed_state_dimension(
     Reference: Jurgens & Crutchfield (2021), Chaos 31, 083114, arXiv 2102.10487, equation 11; Kaplan & Yorke (1979).
     """
     process = as_process(process)
-    require_at_least("max_states", max_states, 1)
     if causal_machine(process, max_states) is not None:
         return Quantity(0.0)
     return max(_dimension(part, max_states, generator) for _, part in ergodic_parts(process))

@@ -70,12 +70,12 @@ def myopic_entropies(
 def entropy_rate(
     process: Process | ArrayLike, *, max_states: int = MAX_STATES, generator: torch.Generator | None = None
 ) -> Quantity:
-    """Compute the uncertainty of the next token after an endless past, in nats: the floor of every loss.
+    """Compute the uncertainty of the next token after an infinite past, in nats: the floor of every loss.
 
     ``h = lim H[X_L | X_0 ... X_(L-1)] = sum_s pi(s) H[P(. | s)]`` over causal states s
 
     Exact if the causal states are finitely many: always so if the process is unifilar, its mixed states closed or not,
-    and if it is a Markov chain. Otherwise between bounds that close in on it exponentially fast,
+    and if it is a Markov chain. Otherwise between bounds that approach it exponentially fast,
     ``H[X_n | X_0 ... X_(n-1), S_0] <= h <= H[X_n | X_0 ... X_(n-1)]``, with n as great as ``max_states`` allows. If these
     are over 1e-4 apart, the estimate between them is an average over the Blackwell measure, 229,376 beliefs of 64
     samples, with its standard error. A process with several ergodic parts has the average of their rates.
@@ -93,7 +93,6 @@ def entropy_rate(
         183, 32, arXiv 2008.12886, for the average.
     """
     process = as_process(process)
-    require_at_least("max_states", max_states, 1)
     machine = causal_machine(process, max_states)
     if machine is not None:
         return Quantity(machine.entropy_rate)

@@ -13,8 +13,6 @@ from pcnet.processes.information.group_inverse import apply_group_inverse
 from pcnet.processes.information.histories import Histories, histories
 from pcnet.processes.information.quantity import Quantity, bounded
 from pcnet.processes.machines.causal_process import MAX_STATES, smallest, smallest_presentation
-from pcnet.processes.machines.mixed_state import MixedStatePresentation
-from pcnet.processes.models.arguments import require_at_least
 from pcnet.processes.models.hmm import Process, as_process
 
 
@@ -38,7 +36,7 @@ def excess_entropy(process: Process | ArrayLike, *, max_states: int = MAX_STATES
         arXiv 1706.00883.
     """
     process = as_process(process)
-    presentation = _presentation(process, max_states)
+    presentation = smallest_presentation(process, max_states)
     if presentation.closed:
         return Quantity(max(float(apply_group_inverse(presentation, presentation.law_entropies.numpy())[0]), 0.0))
     return excess_entropy_by_sum(process, max_states=max_states)
@@ -84,7 +82,7 @@ def transient_information(process: Process | ArrayLike, *, max_states: int = MAX
     Reference: Crutchfield & Feldman (2003), Chaos 13, 25, equation 27.
     """
     process = as_process(process)
-    presentation = _presentation(process, max_states)
+    presentation = smallest_presentation(process, max_states)
     if presentation.closed:
         once = apply_group_inverse(presentation, presentation.law_entropies.numpy())
         return Quantity(max(float(apply_group_inverse(presentation, once)[0]), 0.0))
@@ -108,13 +106,7 @@ class _Curves(NamedTuple):
     rest: Float[NDArray, " n"]
 
 
-def _presentation(process: Process, max_states: int) -> MixedStatePresentation:
-    require_at_least("max_states", max_states, 1)
-    return smallest_presentation(process, max_states)
-
-
 def _curves(process: Process | ArrayLike, max_states: int) -> _Curves:
-    require_at_least("max_states", max_states, 1)
     process = as_process(process)
     bounds = histories(smallest(process, max_states), max_states)
     rate = entropy_rate(process, max_states=max_states)

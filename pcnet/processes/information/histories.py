@@ -19,7 +19,7 @@ MOST_TOKENS = 2000
 FEWEST_STATES = 100
 """Mixed states from each known hidden state on, at least."""
 STILL = 40
-"""If the floor stays the same for so many tokens, it is taken for settled."""
+"""A floor that stays the same for so many tokens counts as the limit."""
 MOST_LOST = 0.05
 """Longer words are not looked at once this probability lies beyond the mixed states."""
 

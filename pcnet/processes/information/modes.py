@@ -80,7 +80,6 @@ def spectrum(process: Process | ArrayLike, *, max_states: int = MAX_STATES) -> S
     Reference: Riechers & Crutchfield (2018), Chaos 28, 033115, arXiv 1705.08042.
     """
     process = as_process(process)
-    require_at_least("max_states", max_states, 1)
     presentation = smallest_presentation(process, max_states)
     presentation.require_nothing_beyond("the spectrum of the mixed states")
     values, transient, index = _modes(presentation)

@@ -6,6 +6,7 @@ from weakref import WeakKeyDictionary
 
 from pcnet.processes.machines.causal_states import EpsilonMachine, epsilon_machine, lumped, observable
 from pcnet.processes.machines.mixed_state import MixedStatePresentation, NotClosedError, mixed_state_presentation
+from pcnet.processes.models.arguments import require_at_least
 from pcnet.processes.models.hmm import HiddenMarkovModel, Process, started_at
 from pcnet.processes.models.stationary import recurrent_classes
 
@@ -28,8 +29,9 @@ def causal_machine(process: Process, max_states: int) -> EpsilonMachine | None:
     """The epsilon-machine of the process in the long run; None if there are more causal states than are looked for.
 
     Raises:
-        ValueError: if the stationary law isn't unique.
+        TypeError, ValueError: if ``max_states`` isn't a positive integer, or the stationary law isn't unique.
     """
+    require_at_least("max_states", max_states, 1)
     _ = process.stationary_distribution  # raises if it isn't unique
     return remembered(process, ("machine", max_states), lambda: _machine(process, max_states))
 

@@ -41,7 +41,7 @@ class EpsilonMachine:
     successors come first by the same rule), so two equal processes have equal machines, entry for entry.
 
     A process with several recurrent classes, a mixture, has the causal states of all of them, those with the most
-    probable state first; `stationary_distribution` then carries the weights.
+    probable state first; `stationary_distribution` then holds their probabilities as well.
 
     Attributes:
         successors: state that each token leads to; -1 where the token is impossible.
@@ -79,7 +79,7 @@ class EpsilonMachine:
 
     @cached_property
     def entropy_rate(self) -> float:
-        """Uncertainty of the next token after an endless past, in nats: ``sum_s pi(s) H[P(. | s)]``."""
+        """Uncertainty of the next token after an infinite past, in nats: ``sum_s pi(s) H[P(. | s)]``."""
         return float(self.stationary_distribution @ torch.special.entr(self.probabilities).sum(1))
 
     @cached_property
@@ -193,7 +193,7 @@ def _merged(machine: Unifilar, tolerance: float) -> Unifilar:
 
 
 def _ergodic_parts(process: HiddenMarkovModel, tolerance: float, max_states: int) -> Unifilar:
-    """Machines of all recurrent classes, side by side: a long past tells which of them it is in."""
+    """Machines of all recurrent classes, side by side."""
     machines, first = [], 0
     for states in recurrent_classes(process.state_transition_matrix):
         part = HiddenMarkovModel(process.transition_matrices[:, states][:, :, states])

@@ -40,16 +40,17 @@ class NotClosedError(UndefinedError):
 class MixedStatePresentation:
     """A process as a machine whose states are beliefs: each token leads from a belief to exactly one other.
 
+    Where the search stopped early, a word may lead beyond the states: to a belief that isn't among them.
+
     Attributes:
         process: whose beliefs.
         states: the beliefs, in the order in which they were found; the first is that of the empty word.
         probabilities: law of the next token in each.
         successors: row of the belief that follows each token; -1 where the token is impossible or leads beyond.
-        expanded: how many states, from the first on, have had their successors looked at.
         depth: length up to which every word ends in one of the states.
-        merged: greatest distance, in any coordinate, between a belief and the state that it was taken for.
-        closed: whether these are all the mixed states: nothing lies beyond, and no belief was taken for another one from
-            which it differed by more than rounding. Beliefs that converge without end, as on a fractal, come closer
+        merged: greatest distance, in any coordinate, between a belief and the state that it counts as.
+        closed: whether these are all the mixed states: nothing lies beyond, and no belief counts as another one from
+            which it differs by more than rounding. Beliefs that converge without end, as on a fractal, come closer
             than any tolerance and still don't close.
     """
 
@@ -57,7 +58,6 @@ class MixedStatePresentation:
     states: Float[Tensor, "M S"]
     probabilities: Float[Tensor, "M V"]
     successors: Int[Tensor, "M V"]
-    expanded: int
     depth: int
     merged: float
     closed: bool
@@ -79,7 +79,7 @@ class MixedStatePresentation:
 
     @cached_property
     def transition(self) -> Float[Tensor, "M M"]:
-        """``W[m, n]``: probability to go from belief m to n. Rows from which something lies beyond sum to less than 1."""
+        """``W[m, n]``: probability to go from belief m to n. Rows from which a token leads beyond sum to less than 1."""
         return torch.from_numpy(self.sparse_transition.toarray())
 
     @property
@@ -125,7 +125,7 @@ class MixedStatePresentation:
         return torch.special.entr(self.probabilities).sum(1)
 
     def walk(self) -> Iterator[Float[NDArray, " M"]]:
-        """How probable each mixed state is after 0, 1, 2, ... tokens, without what lies beyond; without end."""
+        """How probable each mixed state is after 0, 1, 2, ... tokens; what lies beyond is missing. Never ends."""
         row = np.zeros(len(self))
         row[0] = 1
         while True:
@@ -168,7 +168,7 @@ class MixedStatePresentation:
 
     def require_nothing_beyond(self, what: str) -> None:
         """Refuse a question that needs all mixed states."""
-        if self.expanded < len(self) or bool((self.leak > 0).any()):
+        if bool((self.leak > 0).any()):
             raise NotClosedError(
                 f"{what} needs all mixed states, but these {len(self)} are not closed: with probability "
                 f"{self.beyond:.3g} the first {self.depth + 1} tokens lead beyond them"
@@ -214,7 +214,6 @@ def mixed_state_presentation(
         states=torch.from_numpy(search.states.rows.copy()),
         probabilities=torch.from_numpy(np.concatenate(search.laws)),
         successors=torch.from_numpy(search.successors()),
-        expanded=search.expanded,
         depth=search.depth,
         merged=search.merged,
         closed=search.whole and search.exact,

@@ -36,7 +36,7 @@ class ReconstructedMachine:
         histories: of each state, those of length ``max_length - 1`` (or ``max_length``, if it was only found there),
             the oldest token first.
         coverage: share of the positions, of those with ``max_length`` tokens before them, that are in one of these
-            states; at the rest the history doesn't tell the state.
+            states; elsewhere the history doesn't determine the state.
     """
 
     machine: EpsilonMachine
@@ -70,7 +70,7 @@ def reconstruct(
 
     Laws are compared by a likelihood-ratio test of two samples, ``G = 2 sum O log(O / E)`` against chi-squared with one
     degree of freedom less than tokens seen. The number of states is right with a probability that grows to 1 with the
-    data if ``max_length - 1`` tokens of the past can tell the state, and do so for every state. Where they
+    data if ``max_length - 1`` tokens of the past determine the state. Where they
     often can't, too many states may be found: RRXOR needs a ``future_length`` of 3. Try another ``max_length`` to see
     whether the answer stays. Costs one pass over the data and at most S tests for each of up to ``V^max_length`` histories.
 
@@ -192,7 +192,7 @@ def _agreement(first: Int[NDArray, " F"], second: Int[NDArray, " F"]) -> float:
 
 @dataclass(frozen=True)
 class _Nodes:
-    """Histories long enough to tell the state, and short enough that the next one is known too.
+    """Histories long enough to determine the state, and short enough that the next one was counted too.
 
     Those of length ``max_length - 1``, and those of full length in states that hold no shorter one.
     """
@@ -283,7 +283,7 @@ def _machine(levels: Sequence[_Level], labels: Sequence[Int[NDArray, " N"]]) -> 
 
 
 def _recurrent(follow: Int[NDArray, "P V"], counts: Int[NDArray, "P V"], kept: Bool[NDArray, " P"]) -> Unifilar:
-    """The states that are kept, with their probabilities; each class weighs as often as it was seen."""
+    """The states that are kept, with their probabilities; a class is as probable as it was frequent."""
     names = np.append(np.cumsum(kept) - 1, NOWHERE)
     successors, counts = names[follow[kept]], counts[kept]
     probabilities = counts / counts.sum(1, keepdims=True)

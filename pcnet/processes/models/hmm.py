@@ -141,7 +141,7 @@ class HiddenMarkovModel(Process):
     def stationary_distribution(self) -> Float[Tensor, " S"]:
         """Law of the hidden state that one step leaves unchanged: ``pi T = pi``, ``sum(pi) = 1``. Costs S^3.
 
-        Where several classes of states can't reach each other, `initial` decides how much each of them weighs.
+        Where several classes of states can't reach each other, `initial` decides how probable each of them is.
 
         Raises:
             ValueError: if there are several recurrent classes and no `initial` law.

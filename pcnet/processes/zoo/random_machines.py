@@ -147,7 +147,7 @@ class _Machine:
 
     @property
     def minimal(self) -> bool:
-        """Whether no two states have the same future, even if laws that hardly differ are taken for equal."""
+        """Whether no two states have the same future, even if laws that hardly differ count as equal."""
         labels = distinct(tolerance_ranks(self.probabilities, SAME))
         return int(refine(labels, self.successors).max()) == len(self.successors) - 1
 
@@ -162,8 +162,8 @@ class _Machine:
     def excess_entropy(self, least: float, most: float) -> tuple[float, float]:
         """Bounds, as good as they have to be to say whether they lie in a range.
 
-        ``I[S_0; X_0 ... X_(l-1)] = H[X_0 ... X_(l-1)] - l h <= E <= that + H[S_l | X_0 ... X_(l-1)]``: what the other
-        tokens tell goes through the state after the first l, of which an observer's doubt is all that can matter.
+        ``I[S_0; X_0 ... X_(l-1)] = H[X_0 ... X_(l-1)] - l h <= E <= that + H[S_l | X_0 ... X_(l-1)]``: given the state
+        after the first l tokens, these tell nothing more of the others.
         """
         low, high = self._short_words()
         if high < least or most < low or (least <= low and high <= most):
