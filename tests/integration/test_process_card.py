@@ -87,10 +87,12 @@ def test_mess3_says_what_is_infinite_and_what_is_cut() -> None:
         "beyond": pytest.approx(1, abs=0.2)
     }
     assert shown["next_token_law_determines_belief"] is True
-    printed = " ".join(render_card(card("mess3")).split())
-    assert "not closed: 30,000 found, all words of up to 9 tokens; one more token leads beyond" in printed
-    assert "statistical complexity infinite infinite for certain at least 0.39" in printed
-    assert "slowest transient mode undefined: the spectrum of the mixed states needs all mixed states" in printed
+    assert shown["eigenvalues_of"] == "process" and shown["slowest_mode"].keys() == {"undefined"}
+    printed = rows(render_card(card("mess3")))
+    assert {"30,000", "9"} <= set(printed["mixed states (recurrent)"])
+    assert printed["statistical complexity"][:2] == ["infinite", "infinite"]
+    least = float(printed["statistical complexity"][-2])
+    assert least == pytest.approx(shown["entropies_nats"]["excess entropy"]["low"], abs=1e-6)
 
 
 SLOW = {"frdn", "leaky_rrxor", "matching_parentheses", "mess", "moon", "random_hmm", "simple_nonunifilar_source"}
@@ -125,7 +127,7 @@ def test_a_generalised_process_says_why_it_has_no_such_number() -> None:
     assert shown.floor.numpy() == pytest.approx(known.floor.numpy())
     assert len(shown.machine) == 3 and shown.machine.closed
     assert isinstance(shown.unifilar, Undefined) and not shown.has_states
-    assert "undefined: a generalised process has no hidden states" in " ".join(render_card(shown).split())
+    assert rows(render_card(shown))["unifilar"][0] == "undefined:"
     for name, fact in shown.entropies.items():
         assert (
             (len(fact.reason) > 20) if isinstance(fact, Undefined) else fact == pytest.approx(known.entropies[name])
@@ -307,7 +309,6 @@ def test_the_list_and_the_help_explain(capsys: pytest.CaptureFixture) -> None:
     assert cli.main(["process"]) == 0
     listed = capsys.readouterr().out
     assert all(name in listed for name in catalogue())
-    assert "three states, three tokens, and beliefs that fill a fractal" in listed
     assert cli.main(["process", "mess3", "--help"]) == 0
     told = " ".join(capsys.readouterr().out.split())
     assert "--a NUMBER in [0, 1]. At 1/3 the tokens say nothing. (default: 0.85)" in told
@@ -319,20 +320,20 @@ def test_the_list_and_the_help_explain(capsys: pytest.CaptureFixture) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["messs3"], "'messs3'; did you mean mess3"),
-        (["qqqqqq"], "`pcnet process` lists"),
-        (["mess3", "--x", "5"], "percentage"),
-        (["mess3", "--x", "many"], "--x must be a number, got 'many'"),
-        (["mess3", "--y", "1"], "its parameters: --x, --a"),
-        (["--x", ".1", "mess3"], "--x needs the NAME"),
-        (["mess"], "mess needs --num_states"),
+        (["messs3"], "mess3"),
+        (["qqqqqq"], "`pcnet process`"),
+        (["mess3", "--x", "5"], "x "),
+        (["mess3", "--x", "many"], "--x"),
+        (["mess3", "--y", "1"], "--x, --a"),
+        (["--x", ".1", "mess3"], "--x"),
+        (["mess"], "--num_states"),
         (["matching_parentheses", "--open_probabilities", "1,2,0"], "open_probabilities"),
-        (["matching_parentheses", "--starts_empty", "maybe"], "true or false"),
-        (["mess3", "--length", "-1"], "--length must be at least 0"),
-        (["mess3", "--matrices", "a.npy"], "mess3 makes no sense"),
-        (["--matrices", "nowhere.npy"], "no file nowhere.npy"),
-        (["--matrices", __file__], "no array saved by numpy"),
-        (["mess3", "--x", "0"], "isn't unique"),
+        (["matching_parentheses", "--starts_empty", "maybe"], "starts_empty"),
+        (["mess3", "--length", "-1"], "--length"),
+        (["mess3", "--matrices", "a.npy"], "mess3"),
+        (["--matrices", "nowhere.npy"], "nowhere.npy"),
+        (["--matrices", __file__], "--matrices"),
+        (["mess3", "--x", "0"], "initial"),
     ],
 )
 def test_bad_calls_get_one_line_and_exit_code_2(arguments: list[str], said: str, capsys: pytest.CaptureFixture) -> None:

@@ -229,10 +229,10 @@ def test_rare_tokens_are_no_impossible_ones():
 @pytest.mark.parametrize(
     "arguments, error, message",
     [
-        ({"max_states": 0}, ValueError, "max_states must be at least 1, got 0"),
-        ({"max_states": 2.5}, TypeError, "max_states must be an integer"),
-        ({"tolerance": -1e-9}, ValueError, "tolerance must be finite and at least 0"),
-        ({"tolerance": float("nan")}, ValueError, "tolerance must be finite and at least 0"),
+        ({"max_states": 0}, ValueError, "^max_states "),
+        ({"max_states": 2.5}, TypeError, "^max_states "),
+        ({"tolerance": -1e-9}, ValueError, "^tolerance "),
+        ({"tolerance": float("nan")}, ValueError, "^tolerance "),
     ],
 )
 def test_bad_limits_are_refused(arguments, error, message):
