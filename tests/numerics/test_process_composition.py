@@ -431,3 +431,8 @@ def test_beliefs_and_parts_of_the_wrong_size_are_refused():
         composition.join({"factor.0": torch.ones(3) / 3})
     with pytest.raises(ValueError, match=r"parts\['factor.1'\]"):
         composition.join({"factor.0": torch.ones(3) / 3, "factor.1": torch.ones(3) / 3})
+
+
+def test_weights_may_be_a_tensor_or_an_array():
+    for weights in (torch.tensor([0.25, 0.75]), np.array([0.25, 0.75], dtype=np.float32)):
+        assert mixture([coin(), even()], weights).composition.weights == (0.25, 0.75)

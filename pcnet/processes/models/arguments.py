@@ -52,10 +52,12 @@ def require_generator(generator: torch.Generator) -> None:
         raise ValueError(f"generator must be on the CPU, where processes are sampled, got one on {generator.device}")
 
 
-def checked_weights(weights: Sequence[float] | None, count: int) -> list[float]:
+def checked_weights(weights: Sequence[float] | Float[Tensor, " count"] | None, count: int) -> list[float]:
     """Probabilities of ``count`` alternatives, which sum to 1; None: all are equal."""
     if weights is None:
         return [1 / count] * count
+    if isinstance(weights, Tensor):
+        weights = weights.tolist()
     if len(weights) != count:
         raise ValueError(f"weights must have {count} entries, got {len(weights)}")
     for k, weight in enumerate(weights):
