@@ -19,8 +19,8 @@ from comparisons.kept import markdown, progress, save_table, whole
 from pcnet import processes
 from pcnet.cli.verbs import smoke
 from pcnet.probing import Subject
-from pcnet.probing.controls.banks import Bank, default_banks
-from pcnet.probing.controls.rivals import softmax_rival
+from pcnet.probing.controls.banks import ControlBank, default_banks
+from pcnet.probing.controls.tested import softmax_test
 from pcnet.probing.rows.prefix_walk import walk
 from pcnet.probing.verdict.examination import Examination
 from pcnet.probing.verdict.judgement import examine
@@ -49,12 +49,12 @@ def asked(config: str, name: str, models: dict[int, Trained], rows: Words, runs:
     if exam.decidable:
         copies = [states(untrained(config, name, 100 + number, runs), site, rows)[0] for number in range(COPIES)]
         banks = default_banks(rows, copies[0].shape[1], process.num_states, process.vocab_size, seed=seed)
-        exam = replace(exam, banks=tuple(map(exam.score, (*banks, Bank("untrained copies", copies)))))
+        exam = replace(exam, banks=tuple(map(exam.score, (*banks, ControlBank("untrained copies", copies)))))
     tables = []
     for number, model in models.items():
         features, logits = states(model, site, rows)
-        rival = softmax_rival(replace(exam.subject, logits=logits))
-        found = examine(exam, {site: features.double().numpy()}, (rival,), seed=seed)
+        control = softmax_test(replace(exam.subject, logits=logits))
+        found = examine(exam, {site: features.double().numpy()}, (control,), seed=seed)
         print(f"\n{config}, {name}, training seed {number}\n{found}", flush=True)
         tables.append(found.table().assign(config=config, model=name, seed=number))
     return pd.concat(tables)

@@ -87,8 +87,8 @@ from .networks import transposed_convolution as transposed_convolution
 from .predictor import Predictor as Predictor
 from .probing import LinearProbe as LinearProbe
 from .probing import Protocol as Protocol
+from .probing import judge as judge
 from .probing import probe as probe
-from .probing import verdict as verdict
 from .processes import GeneralizedHiddenMarkovModel as GeneralizedHiddenMarkovModel
 from .processes import HiddenMarkovModel as HiddenMarkovModel
 from .processes import Observed as Observed

@@ -9,14 +9,43 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from pcnet.inference import Relaxation
+
 
 class Iterates(abc.ABC):
-    """A model whose sites can be seen at every inference iteration."""
+    """A model that infers: what a run may ask of it, whatever it is made of.
+
+    A model without inference is no `Iterates`, and then there is nothing to ask:
+
+        if isinstance(model, Iterates):
+            with model.examining(replace(model.inference, max_steps=3)):
+                seen = capture(model, tokens, [site, *model.diagnostic_sites])
+
+    Attributes:
+        inference: how its values relax: solver, tolerance, most steps, initial values. Assign to it to change it for good.
+        diagnostic_sites: patterns of the sites that tell how inference ended: status, steps, and rms of the residual. Empty
+            where the model has none.
+        slowdown: roughly how much longer an answer takes than that of a model without inference with as many operations.
+    """
+
+    inference: Relaxation
+    diagnostic_sites: ClassVar[tuple[str, ...]] = ()
+    slowdown: ClassVar[float] = 20.0
+
+    @property
+    @abc.abstractmethod
+    def tolerance(self) -> float:
+        """Root mean square of the residual at which inference stops; NaN where it takes a fixed number of steps."""
+
+    @abc.abstractmethod
+    def examining(self, inference: Relaxation) -> AbstractContextManager[None]:
+        """While this lasts, the model's values relax in another way; afterwards as before, also after an exception."""
 
     @abc.abstractmethod
     def recording(self, iterations: tuple[int, ...]) -> AbstractContextManager[None]:

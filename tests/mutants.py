@@ -512,8 +512,8 @@ MUTANTS = [
     Mutant(
         "judged fold in the training set",
         "probing/regression/ridge.py",
-        "ridge_path(_without(always, folds, one, other), alphas, offset)",
-        "ridge_path(_without(always, folds, one), alphas, offset)",
+        "ridge_path(_without(always, folds, one, other), alphas, fit_intercept)",
+        "ridge_path(_without(always, folds, one), alphas, fit_intercept)",
         "numerics/test_probe_protocol.py",
     ),
     Mutant(

@@ -21,20 +21,16 @@ def layers(*lines: str) -> tuple[frozenset[str], ...]:
 
 
 LAYERS = layers(
-    "typing",
-    "sites predictor tables",
+    "typing files tables",
+    "predictor",
     "energies processes inference",
+    "sites",
     "networks baselines",
     "learning",
     "probing efficiency diagnostics card",
-    "config data",
-    "training",
-    "records",
-    "evaluation",
-    "jobs",
-    "report",
-    "experiment",
-    "view",
+    "data",
+    "training report",
+    "experiments",
     "cli",
 )
 """Modules and packages of pcnet: each may import from the lines above its own, and from no other."""
@@ -48,8 +44,8 @@ ALLOWED = {
     "lightning": ("data", "training"),
     "matplotlib": ("report",),
     "sklearn": ("probing", "data"),
-    "rich": ("view",),
-    "jsonargparse": ("config",),
+    "rich": ("experiments",),
+    "jsonargparse": ("experiments",),
 }
 """Where a library may be imported."""
 

@@ -37,13 +37,13 @@ class Recurrent(Predictor):
         vocab_size: distinct tokens.
         width: units per layer.
         layers: number of layers.
-        gain: weights start as normal noise of standard deviation gain / sqrt(fan-in).
+        scale: weights start as normal noise of standard deviation scale / sqrt(fan-in).
     """
 
     parts: ClassVar[int] = 1
     """Tensors that one cell carries from token to token."""
 
-    def __init__(self, vocab_size: int, width: int = 64, layers: int = 1, gain: float = 0.6) -> None:
+    def __init__(self, vocab_size: int, width: int = 64, layers: int = 1, scale: float = 0.6) -> None:
         super().__init__(vocab_size)
         check_sizes(width=width, layers=layers)
         self.width = width
@@ -51,17 +51,17 @@ class Recurrent(Predictor):
             Cell(self.recurrence(vocab_size if index == 0 else width, width)) for index in range(layers)
         )
         self.readout = nn.Linear(width, vocab_size)
-        self._initialise(gain)
+        self._initialise(scale)
 
     @abc.abstractmethod
     def recurrence(self, inputs: int, width: int) -> nn.RNNBase:
         """One layer of the kind of cell."""
 
     @torch.no_grad()
-    def _initialise(self, gain: float) -> None:
+    def _initialise(self, scale: float) -> None:
         for parameter in self.parameters():
             if parameter.ndim == 2:
-                parameter.normal_(0.0, gain / parameter.shape[1] ** 0.5)
+                parameter.normal_(0.0, scale / parameter.shape[1] ** 0.5)
             else:
                 parameter.zero_()
 

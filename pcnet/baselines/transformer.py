@@ -72,7 +72,7 @@ class Transformer(Predictor):
         heads: attention heads per block.
         head_width: of each head.
         mlp_width: hidden units of each block's feedforward part.
-        gain: weights start as normal noise of standard deviation gain / sqrt(fan-in).
+        scale: weights start as normal noise of standard deviation scale / sqrt(fan-in).
 
     Reference: arXiv 2405.15943; defaults are its Mess3 experiment.
     """
@@ -86,7 +86,7 @@ class Transformer(Predictor):
         heads: int = 1,
         head_width: int = 8,
         mlp_width: int = 256,
-        gain: float = 0.6,
+        scale: float = 0.6,
     ) -> None:
         super().__init__(vocab_size)
         check_sizes(
@@ -98,16 +98,16 @@ class Transformer(Predictor):
         self.blocks = nn.ModuleList(Block(width, heads, head_width, mlp_width) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.readout = nn.Linear(width, vocab_size)
-        self._initialise(gain)
+        self._initialise(scale)
 
     @torch.no_grad()
-    def _initialise(self, gain: float) -> None:
+    def _initialise(self, scale: float) -> None:
         for module in self.modules():
             if isinstance(module, nn.Linear):
-                module.weight.normal_(0.0, gain / module.in_features**0.5)
+                module.weight.normal_(0.0, scale / module.in_features**0.5)
                 module.bias.zero_()
             elif isinstance(module, nn.Embedding):
-                module.weight.normal_(0.0, gain)
+                module.weight.normal_(0.0, scale)
 
     def forward(self, tokens: Int[Tensor, "B L"]) -> Float[Tensor, "B L V"]:
         self.check_tokens(tokens)

@@ -12,10 +12,9 @@ from torch import Tensor
 
 from pcnet.efficiency.memory import peak_memory
 from pcnet.efficiency.timing import latency, num_threads
-from pcnet.networks import TemporalPC
 from pcnet.predictor import Predictor, check_sizes
 from pcnet.processes import HiddenMarkovModel, sample
-from pcnet.sites import capture
+from pcnet.sites import Iterates, capture
 
 TYPICAL_SEQUENCES = 256
 """Sequences on which inference iterations are counted."""
@@ -114,7 +113,7 @@ def _whatever_the_batch(model: Predictor, length: int, tokens: Int[Tensor, "B L"
     steps = _iterations(model, tokens)
     p50, p90 = np.quantile(steps, [0.5, 0.9])
     return {
-        "tolerance": model.inference.atol if isinstance(model, TemporalPC) else float("nan"),
+        "tolerance": model.tolerance if isinstance(model, Iterates) else float("nan"),
         "parameters": model.num_parameters,
         "flops": float(model.flops(length, steps.mean())),
         "sequential_depth": float(model.sequential_depth(length, steps.mean())),
@@ -125,9 +124,9 @@ def _whatever_the_batch(model: Predictor, length: int, tokens: Int[Tensor, "B L"
 
 def _iterations(model: Predictor, tokens: Int[Tensor, "B L"]) -> Float[np.ndarray, " N"]:
     """Inference iterations of every token; NaN for a model that doesn't infer."""
-    if not isinstance(model, TemporalPC):
+    if not isinstance(model, Iterates):
         return np.array([np.nan])
-    steps = capture(model, tokens, "diagnostics.*")["diagnostics.steps"]
+    steps = capture(model, tokens, list(model.diagnostic_sites))["diagnostics.steps"]
     return steps.double().flatten().cpu().numpy()
 
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from pcnet.inference import Solution
+from pcnet.inference import Inference, Relaxation, Solution
 from pcnet.inference.equilibrium import Equilibrium
 from pcnet.sites import Iterates, Site
 from pcnet.typing import State
@@ -26,6 +26,18 @@ class PCNetwork(nn.Module, Iterates, abc.ABC):
     @abc.abstractmethod
     def initial_values(self, clamped: Any) -> State:
         """Where the free values start."""
+
+    @property
+    def tolerance(self) -> float:
+        return self.inference.atol if isinstance(self.inference, Inference) else float("nan")
+
+    @contextmanager
+    def examining(self, inference: Relaxation) -> Iterator[None]:
+        before, self.inference = self.inference, inference
+        try:
+            yield
+        finally:
+            self.inference = before
 
     @contextmanager
     def recording(self, iterations: tuple[int, ...]) -> Iterator[None]:

@@ -1,6 +1,6 @@
 """One probing layer for every architecture: do activations linearly encode the beliefs of the process?"""
 
-from pcnet.probing.controls.banks import Bank, ScoredBank, default_banks, other_belief, reservoir
+from pcnet.probing.controls.banks import ControlBank, ScoredControlBank, default_banks, other_belief, reservoir
 from pcnet.probing.controls.known import (
     AdditiveHistory,
     ConstrainedBelief,
@@ -72,7 +72,7 @@ from pcnet.probing.interventions.places import (
 )
 from pcnet.probing.interventions.steering import steer_to_belief, steer_to_law
 from pcnet.probing.regression.nonlinear import NonlinearProbe
-from pcnet.probing.regression.probes import CutProbe, LinearProbe
+from pcnet.probing.regression.probes import LinearProbe, PrincipalComponentProbe
 from pcnet.probing.regression.protocol import Protocol, decode, population_r2, probe
 from pcnet.probing.rows.dataset import effective_sample_size, equal_weights, probability_weights
 from pcnet.probing.rows.groups import Groups
@@ -97,7 +97,7 @@ from pcnet.probing.uncertainty.paired import PairedTest, paired_rows, paired_see
 from pcnet.probing.verdict.answers import Answer, Comparison, SiteVerdict, Verdict
 from pcnet.probing.verdict.examination import VERDICT_PROTOCOL, Examination
 from pcnet.probing.verdict.gain import Gain, gain_over, summarise
-from pcnet.probing.verdict.judgement import examine, verdict
+from pcnet.probing.verdict.judgement import examine, judge
 from pcnet.probing.verdict.presence import Presence, PresenceCheck, Reading, check_presence, probe_with
 from pcnet.probing.verdict.significance import holm, rank_p_value
 
@@ -108,14 +108,13 @@ __all__ = [
     "Agreement",
     "AllValues",
     "Answer",
-    "Bank",
     "ClampedLevel",
     "ClusterFits",
     "Comparison",
     "ConstrainedBelief",
     "Control",
+    "ControlBank",
     "CorrelationDimension",
-    "CutProbe",
     "Decoded",
     "Edit",
     "EditedFutures",
@@ -144,6 +143,7 @@ __all__ = [
     "PredictiveGeometry",
     "Presence",
     "PresenceCheck",
+    "PrincipalComponentProbe",
     "Protocol",
     "PseudoinverseEdit",
     "RandomAblation",
@@ -154,7 +154,7 @@ __all__ = [
     "ResidualHistory",
     "ResidualStream",
     "Rows",
-    "ScoredBank",
+    "ScoredControlBank",
     "Separation",
     "Shuffled",
     "ShuffledBeliefs",
@@ -197,6 +197,7 @@ __all__ = [
     "gain_over",
     "hidden_state",
     "holm",
+    "judge",
     "log_belief",
     "model_futures",
     "next_token_law",
@@ -229,6 +230,5 @@ __all__ = [
     "subspace_overlap",
     "summarise",
     "token_ahead",
-    "verdict",
     "where",
 ]

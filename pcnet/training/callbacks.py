@@ -10,8 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from pcnet.inference import Status
-from pcnet.networks import PCNetwork
-from pcnet.sites import hooked
+from pcnet.sites import Iterates, hooked
 from pcnet.training.checkpoint import SafeCheckpoints
 
 
@@ -160,8 +159,8 @@ class InferenceDiagnostics(Callback):
         self._seen: dict[str, list[Tensor]] = {}
 
     def on_train_batch_start(self, trainer: Trainer, task: LightningModule, batch: Any, batch_idx: int) -> None:
-        if (trainer.global_step + 1) % self.every == 0 and isinstance(task.predictor, PCNetwork):
-            self._seen = self._hooks.enter_context(hooked(task.predictor, "diagnostics.*"))
+        if (trainer.global_step + 1) % self.every == 0 and isinstance(task.predictor, Iterates):
+            self._seen = self._hooks.enter_context(hooked(task.predictor, list(task.predictor.diagnostic_sites)))
 
     def on_train_batch_end(
         self, trainer: Trainer, task: LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -11,7 +11,6 @@ from pcnet.probing import (
     AdditiveHistory,
     ConstrainedBelief,
     Control,
-    CutProbe,
     FeatureControl,
     LastToken,
     LastTokensTable,
@@ -20,6 +19,7 @@ from pcnet.probing import (
     ModelSoftmax,
     NextTokenLaw,
     NonlinearProbe,
+    PrincipalComponentProbe,
     Protocol,
     RandomSubspace,
     Shuffled,
@@ -70,7 +70,13 @@ def expected_failures(_estimator):
 
 
 @parametrize_with_checks(
-    [LinearProbe(), LinearProbe(offset=False), CutProbe(), CutProbe(offset=False), NonlinearProbe(landmarks=20)],
+    [
+        LinearProbe(),
+        LinearProbe(fit_intercept=False),
+        PrincipalComponentProbe(),
+        PrincipalComponentProbe(fit_intercept=False),
+        NonlinearProbe(landmarks=20),
+    ],
     expected_failed_checks=expected_failures,
 )
 def test_scikit_learn_contract(estimator, check):
@@ -79,7 +85,7 @@ def test_scikit_learn_contract(estimator, check):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"num_folds": 1}, "num_folds=1"), ({"num_folds": 9}, "num_folds=9"), ({"alphas": (1.0, 0.5)}, "alphas")],
+    [({"cv": 1}, "cv=1"), ({"cv": 9}, "cv=9"), ({"alphas": (1.0, 0.5)}, "alphas")],
 )
 def test_probe_refuses_impossible_settings_when_fitted(arguments, message):
     x = np.random.default_rng(0).standard_normal((8, 2))
@@ -175,7 +181,7 @@ def test_controls_say_what_they_need_of_the_model(control, missing):
         (lambda: ShuffledBeliefs(quantile=1.5), "quantile=1.5"),
         (lambda: MarkovApproximation(0), "order=0"),
         (lambda: UntrainedNetwork(width=0), "width=0"),
-        (lambda: UntrainedNetwork(gains=(0.9, 0.0)), "gains="),
+        (lambda: UntrainedNetwork(spectral_radii=(0.9, 0.0)), "spectral_radii="),
         (lambda: UntrainedNetwork(num_seeds=0), "num_seeds=0"),
         (lambda: UntrainedCopies(untrained_copy, seeds=()), "seeds="),
     ],

@@ -141,6 +141,24 @@ def test_diagnostics_say_how_inference_ended(small_network) -> None:
         assert torch.equal(torch.cat(in_training[f"diagnostics.{name}"], 1), seen[f"diagnostics.{name}"])
 
 
+@torch.no_grad()
+def test_another_inference_is_examined_and_nothing_of_it_stays(network: TemporalPC) -> None:
+    """Within the context values relax as if the network had been made so; afterwards as before, exceptions included."""
+    before = network(TOKENS)
+    once = Inference(Euler(0.2), max_steps=1)
+    with network.examining(once):
+        assert (network.inference, network.tolerance) == (once, once.atol)
+        seen = capture(network, TOKENS, list(network.diagnostic_sites))
+    assert set(seen["diagnostics.steps"].flatten().tolist()) == {1}
+    for level, values in enumerate(network.infer(TOKENS, once).values, 1):
+        with network.examining(once):
+            assert torch.equal(capture(network, TOKENS, f"layers.{level}.value")[f"layers.{level}.value"], values)
+    with pytest.raises(RuntimeError, match="on purpose"), network.examining(once):
+        raise RuntimeError("on purpose")
+    assert network.inference is TIGHT
+    assert torch.equal(network(TOKENS), before)
+
+
 def test_patterns_choose_sites(network: TemporalPC) -> None:
     everything = list(capture(network, TOKENS))
     for pattern in ("layers.*.value", "layers.1.*", "layers.[12].error", "*"):

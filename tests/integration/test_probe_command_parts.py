@@ -5,15 +5,15 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from pcnet.cli.probe import arrays, judgement
 from sklearn.decomposition import PCA
 
+from pcnet.cli.probe import arrays, judgement
+from pcnet.cli.probe.controls import beside, of_tokens, untrained_networks
 from pcnet.cli.probe.exchange import Repeats
 from pcnet.cli.probe.judgement import judge
 from pcnet.cli.probe.question import Question
-from pcnet.cli.probe.rivals import beside, of_tokens, untrained_networks
 from pcnet.probing import ShuffledBeliefs, ShuffledEverywhere, ShuffledKeepingLastToken, constrained_belief, reservoir
-from pcnet.probing.controls.banks import GAINS
+from pcnet.probing.controls.banks import SPECTRAL_RADII
 from pcnet.processes import mess3, rrxor, sample
 from pcnet.report.probe_picture import Paper
 
@@ -71,7 +71,7 @@ def test_controls_made_in_pieces_are_those_made_at_once(question, tmp_path, monk
         controls = {name: features.copy() for name, features in of_tokens(question, scratch)}
         assert not list(scratch.folder.iterdir())
     assert not (tmp_path / "new").exists()
-    for number, (gain, states) in enumerate(zip(GAINS, networks, strict=True)):
+    for number, (gain, states) in enumerate(zip(SPECTRAL_RADII, networks, strict=True)):
         whole = reservoir(rows, 7, gain, np.random.default_rng([3, number]))
         np.testing.assert_allclose(states, whole, rtol=1e-5, atol=1e-6)
     words = rows.tokens.tolist()

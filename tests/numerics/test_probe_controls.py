@@ -261,7 +261,9 @@ def test_keeping_the_last_token_leaves_what_the_last_token_knows(populations):
 
 def test_untrained_network_scores_as_its_published_kin(populations):
     # reference/probing.md, fact 3: an untrained 64-unit network scores .641-.654 on rrxor up to length 10
-    scores = UntrainedNetwork(width=64, gains=(0.5,), num_seeds=1).score(populations["rrxor"], QUICK, offsets=(True,))
+    scores = UntrainedNetwork(width=64, spectral_radii=(0.5,), num_seeds=1).score(
+        populations["rrxor"], QUICK, offsets=(True,)
+    )
     assert scores[(scores["position"] == "all")]["r2"].between(0.5, 0.75).all()
 
 

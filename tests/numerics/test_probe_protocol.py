@@ -84,7 +84,7 @@ def test_protocol_equals_a_plain_implementation(offset):
 def test_held_out_predictions_are_those_of_linear_probe(offset):
     y, lengths, probabilities = rows_of(rrxor(), 7)
     x = np.random.default_rng(0).standard_normal((len(y), 8)).astype(np.float32) + y[:, :1].astype(np.float32)
-    decoded = decode(x, y, lengths, probabilities, QUICK, fold_seed=4, offset=offset)
+    decoded = decode(x, y, lengths, probabilities, QUICK, fold_seed=4, fit_intercept=offset)
     folds = QUICK.folds(lengths, 4)
     w = 1.0 / np.bincount(lengths)[lengths]
     for fold in range(5):

@@ -8,8 +8,8 @@ from sklearn.linear_model import LinearRegression
 from sklearn.metrics import mean_squared_error, r2_score
 
 from pcnet.probing import (
-    CutProbe,
     Decoded,
+    PrincipalComponentProbe,
     Protocol,
     decoded_scores,
     hidden_state,
@@ -148,7 +148,7 @@ def test_cut_is_principal_component_regression(rows, rank):
     z = (x - x.mean(axis=0)) / x.std(axis=0)
     parts = PCA(rank, svd_solver="full").fit_transform(z)
     expected = LinearRegression().fit(parts, y).predict(parts)
-    np.testing.assert_allclose(CutProbe(ranks=(rank,)).fit(x, y).predict(x), expected, atol=1e-8)
+    np.testing.assert_allclose(PrincipalComponentProbe(ranks=(rank,)).fit(x, y).predict(x), expected, atol=1e-8)
 
 
 @pytest.mark.parametrize("offset", [True, False])
@@ -159,7 +159,7 @@ def test_whole_cut_is_weighted_least_squares_also_for_collinear_features(rows, o
     inputs = np.concatenate([wide, np.ones((len(x), int(offset)))], axis=1)
     root = np.sqrt(w)[:, None]
     expected = inputs @ (np.linalg.pinv(root * inputs, rcond=1e-11) @ (root * y))
-    fitted = CutProbe(ranks=(9,), offset=offset).fit(wide, y, w)
+    fitted = PrincipalComponentProbe(ranks=(9,), fit_intercept=offset).fit(wide, y, w)
     np.testing.assert_allclose(fitted.predict(wide), expected, atol=1e-7)
 
 
@@ -171,14 +171,14 @@ def test_the_rank_is_the_one_that_held_out_folds_prefer(rows):
         loss = 0.0
         for fold in range(4):
             train, held = folds != fold, folds == fold
-            fitted = CutProbe(ranks=(rank,)).fit(x[train], y[train], w[train])
+            fitted = PrincipalComponentProbe(ranks=(rank,)).fit(x[train], y[train], w[train])
             loss += (w[held] @ (y[held] - fitted.predict(x[held])) ** 2).sum()
         losses.append(loss)
-    assert CutProbe().fit(x, y, w, folds).rank_ == 1 + int(np.argmin(losses))
+    assert PrincipalComponentProbe().fit(x, y, w, folds).rank_ == 1 + int(np.argmin(losses))
     assert len(set(losses)) == 7
 
 
 @pytest.mark.parametrize("ranks", [(), (0, 1), (2, 1), (1.5,)])
 def test_impossible_ranks_are_refused(rows, ranks):
     with pytest.raises(ValueError, match="ranks="):
-        CutProbe(ranks=ranks).fit(rows[0], rows[1])
+        PrincipalComponentProbe(ranks=ranks).fit(rows[0], rows[1])

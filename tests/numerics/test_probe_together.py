@@ -99,7 +99,7 @@ def test_the_quadratic_form_by_panels() -> None:
     x, y = random.standard_normal((400, 2 * PANEL + 9)), random.standard_normal((400, 3))
     design, weights = Design.single(x, y), random.random(400)
     fitted, judged = (measure(design, weights, rows, design.centre()) for rows in np.split(np.arange(400), 2))
-    path = ridge_path(fitted, (1e-6, 1e-2, 1.0), offset=True)
+    path = ridge_path(fitted, (1e-6, 1e-2, 1.0), fit_intercept=True)
     for coef, intercept, errors in zip(path.coef, path.intercept, path.squared_errors(judged), strict=True):
         residual = y[200:] - x[200:] @ coef - intercept
         np.testing.assert_allclose(errors, weights[200:] @ residual**2, rtol=1e-10)

@@ -2,8 +2,8 @@
 
 import pandas as pd
 
+from pcnet.cli.probe.controls import NETWORKS
 from pcnet.cli.probe.question import Question
-from pcnet.cli.probe.rivals import NETWORKS
 from pcnet.cli.probe.scores import ALL_TOGETHER, SUBSPACES, headline_rows
 from pcnet.probing.verdict.gain import DECIDABLE_BELOW
 
@@ -24,7 +24,7 @@ LABELS = {
 }
 """What a reader is told of a control."""
 OWN = (ALL_TOGETHER, "random_subspace", "shuffled", "shuffled_keeping_last_token", "shuffled_everywhere")
-"""Controls of which none is a rival explanation of a site's score: a floor, or the site itself in other words."""
+"""Controls of which none is another explanation of a site's score: a floor, or the site itself in other words."""
 
 
 def label_of(control: str) -> str:
@@ -78,14 +78,14 @@ def _sentence(summary: pd.DataFrame, site: str) -> str:
     """What may be said of one site."""
     found = summary[summary["site"] == site].set_index("control")["r2"]
     shared = summary[summary["site"] == ""].set_index("control")["r2"]
-    rivals = pd.concat([shared, found.drop(["", *OWN], errors="ignore")])
-    best, score = rivals.idxmax(), found[""]
+    controls = pd.concat([shared, found.drop(["", *OWN], errors="ignore")])
+    best, score = controls.idxmax(), found[""]
     if not score > max(found["shuffled"], 0.0):
         return f"{site}: no more than shuffled targets ({found['shuffled']:.3f}); nothing is decoded"
     if shared.max() >= DECIDABLE_BELOW:
         return f"{site}: not decidable on this process: {label_of(shared.idxmax())} alone explains {shared.max():.3f}"
-    said = f"{site}: {score - rivals.max():+.3f} beside {label_of(best)}, the best control"
-    if not score > rivals.max():
+    said = f"{site}: {score - controls.max():+.3f} beside {label_of(best)}, the best control"
+    if not score > controls.max():
         return f"{said}: nothing beyond its controls is shown"
     if ALL_TOGETHER not in found:
         return said

@@ -11,7 +11,7 @@ from pcnet.cli.probe.exchange import Repeats
 from pcnet.cli.probe.question import Question
 from pcnet.probing import VERDICT_PROTOCOL, Answer, Examination, Subject, Verdict, default_banks, examine, holm
 from pcnet.probing.controls.banks import as_features, least_members
-from pcnet.probing.controls.rivals import Rival, softmax_rival
+from pcnet.probing.controls.tested import ControlTest, softmax_test
 from pcnet.processes import Words, words
 
 LEVEL = 0.05
@@ -152,7 +152,7 @@ def _examined(
     least = least_members(len(sites), LEVEL)
     members, permutations = max(MEMBERS, least), max(PERMUTATIONS, least)
     examinations: dict[int, Examination] = {}
-    extra: tuple[Rival, ...] = ()
+    extra: tuple[ControlTest, ...] = ()
     found: list[Verdict] = []
     for number, (name, features) in enumerate(sites.items(), start=1):
         progress(f"verdict on {name}, {number} of {len(sites)}")
@@ -162,7 +162,7 @@ def _examined(
             examinations[width] = Examination.of(subject, banks)
         if logits is not None and not extra:
             targets = examinations[width].subject.targets
-            extra = (softmax_rival(replace(subject, targets=targets, logits=logits[ground.rows])),)
+            extra = (softmax_test(replace(subject, targets=targets, logits=logits[ground.rows])),)
         mine = {name: as_features(features[ground.rows])}
         found.append(examine(examinations[width], mine, extra, LEVEL, permutations, seed))
     return _together(found)

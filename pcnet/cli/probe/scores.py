@@ -7,9 +7,9 @@ import pandas as pd
 from jaxtyping import Float
 
 from pcnet.cli.probe.arrays import Scratch
+from pcnet.cli.probe.controls import beside, of_tokens, untrained_networks
 from pcnet.cli.probe.exchange import shuffled_scores
 from pcnet.cli.probe.question import Question
-from pcnet.cli.probe.rivals import beside, of_tokens, untrained_networks
 from pcnet.probing import ModelSoftmax, RandomSubspace, Subject, decode
 from pcnet.probing.regression.protocol import DEFAULT_PROTOCOL
 from pcnet.probing.rows.dataset import require_varying

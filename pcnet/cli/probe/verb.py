@@ -106,9 +106,9 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
 
 def _answer(known: argparse.Namespace, rest: list[str]) -> int:
     _check(known)
+    from pcnet.cli.probe import arrays
     from pcnet.cli.probe.account import text
     from pcnet.cli.probe.question import Question
-    from pcnet.cli.probe import arrays
 
     process = arrays.process_of(known.process, known.matrices, rest, known.seed)
     steps = DEFAULT_STEPS if known.steps is None else known.steps
@@ -182,7 +182,7 @@ def _progress(doing: str) -> None:
 
 
 def _write(folder: Path, tables: "dict[str, pd.DataFrame]") -> None:
-    from pcnet.tables import replace_file
+    from pcnet.files import replace_file
 
     (folder / "verdict.csv").unlink(missing_ok=True)  # an earlier call's
     for name, table in tables.items():

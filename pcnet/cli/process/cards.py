@@ -11,8 +11,8 @@ import numpy as np
 
 from pcnet.card import Card, Entry, card_json, catalogue, make_card, render_card
 from pcnet.card.listing import Value
+from pcnet.files import replace_file
 from pcnet.processes import HiddenMarkovModel
-from pcnet.tables import replace_file
 
 FOLDER = Path("runs/process")
 

@@ -86,18 +86,20 @@ class TemporalPC(Predictor, PCNetwork):
         vocab_size: distinct tokens.
         width: value nodes per level.
         levels: number of levels.
-        gain: weights start as normal noise of standard deviation gain / sqrt(fan-in).
-        memory: recurrent weights start at gain * memory times the identity, plus the noise.
+        scale: weights start as normal noise of standard deviation scale / sqrt(fan-in).
+        memory: recurrent weights start at scale * memory times the identity, plus the noise.
         learn_precision: whether each level learns its diagonal precision; otherwise it stays 1.
         inference: how values relax.
     """
+
+    diagnostic_sites = ("diagnostics.*",)
 
     def __init__(
         self,
         vocab_size: int,
         width: int = 64,
         levels: int = 2,
-        gain: float = 0.5,
+        scale: float = 0.5,
         memory: float = 0.0,
         learn_precision: bool = False,
         inference: Inference | None = None,
@@ -109,17 +111,17 @@ class TemporalPC(Predictor, PCNetwork):
         stack = [Level(width, width if level < levels else None, learn_precision) for level in range(1, levels + 1)]
         self.layers = nn.ModuleList([Senses(width, vocab_size), *stack])
         self.diagnostics = nn.ModuleDict({name: Site() for name in ("status", "steps", "residual")})
-        self._initialise(gain, memory)
+        self._initialise(scale, memory)
 
     @torch.no_grad()
-    def _initialise(self, gain: float, memory: float) -> None:
+    def _initialise(self, scale: float, memory: float) -> None:
         for name, parameter in self.named_parameters():
             if name.endswith("weight"):
-                parameter.normal_(0.0, gain / parameter.shape[1] ** 0.5)
+                parameter.normal_(0.0, scale / parameter.shape[1] ** 0.5)
             elif name.endswith("bias"):
                 parameter.zero_()
         for level in self.layers[1:]:
-            level.recurrent.weight.diagonal().add_(gain * memory)
+            level.recurrent.weight.diagonal().add_(scale * memory)
 
     @property
     def levels(self) -> list[Level]:

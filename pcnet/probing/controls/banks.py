@@ -12,12 +12,12 @@ from pcnet.probing.rows.dataset import Array, as_numpy
 from pcnet.probing.rows.history import tokens_by_lag
 from pcnet.processes import Words, random_hmm
 
-GAINS = (0.5, 0.9, 1.2)
+SPECTRAL_RADII = (0.5, 0.9, 1.2)
 """Spectral radii of the reservoirs' recurrent weights, each of them a bank."""
 
 
 @dataclass(frozen=True, eq=False)
-class Bank:
+class ControlBank:
     """Features of networks (or beliefs) that were not made for the process, all drawn in one way.
 
     If a model's features were drawn like the members, its rank among them would be uniform: that is the whole test, and
@@ -40,7 +40,7 @@ class Bank:
 
 
 @dataclass(frozen=True, eq=False)
-class ScoredBank:
+class ScoredControlBank:
     """A bank of which only the scores are left, to judge many models by it at the cost of one.
 
     Args:
@@ -52,27 +52,31 @@ class ScoredBank:
     gains: Float[np.ndarray, " m"]
 
 
-def reservoir(words: Words, width: int, gain: float, generator: np.random.Generator) -> Float[np.ndarray, "N D"]:
+def reservoir(
+    words: Words, width: int, spectral_radius: float, generator: np.random.Generator
+) -> Float[np.ndarray, "N D"]:
     r"""States of an untrained recurrent network after every word.
 
     .. math:: h_t = \tanh(W h_{t-1} + U_{x_t} + b), \qquad h_0 = 0
 
-    W has normal entries of variance gain^2 / D, so ``gain`` is its spectral radius for large D; U and b are standard
+    W has normal entries of variance spectral_radius^2 / D, so ``spectral_radius`` is its spectral radius for large D; U and b are standard
     normal with variances 1 and 1/4.
 
     Args:
         words: rows of which ``tokens`` and ``lengths`` are looked at.
         width: D, number of units; match the model's.
-        gain: positive; past echoes longer the larger it is, and chaotically much above 1.
+        spectral_radius: positive; past echoes longer the larger it is, and chaotically much above 1.
         generator: source of every draw.
 
     Raises:
-        ValueError: if ``width`` is less than 1 or ``gain`` isn't positive.
+        ValueError: if ``width`` is less than 1 or ``spectral_radius`` isn't positive.
     """
-    if width < 1 or not gain > 0:
-        raise ValueError(f"width={width}, gain={gain}: the width must be at least 1 and the gain positive")
+    if width < 1 or not spectral_radius > 0:
+        raise ValueError(
+            f"width={width}, spectral_radius={spectral_radius}: the width must be at least 1 and the spectral_radius positive"
+        )
     history = tokens_by_lag(words)
-    recurrent = generator.standard_normal((width, width)) * gain / math.sqrt(width)
+    recurrent = generator.standard_normal((width, width)) * spectral_radius / math.sqrt(width)
     inputs = generator.standard_normal((history.max() + 1, width))
     bias = 0.5 * generator.standard_normal(width)
     state = np.zeros((len(history), width))
@@ -108,8 +112,8 @@ def other_belief(
 
 def default_banks(
     words: Words, width: int, num_states: int, vocab_size: int, num_members: int = 39, seed: int = 0
-) -> tuple[Bank, ...]:
-    """Untrained networks of matched width, one bank for each of ``GAINS``, and beliefs of other processes.
+) -> tuple[ControlBank, ...]:
+    """Untrained networks of matched width, one bank for each of ``SPECTRAL_RADII``, and beliefs of other processes.
 
     Args:
         words: the rows.
@@ -120,11 +124,12 @@ def default_banks(
     """
     generator = np.random.default_rng(seed)
 
-    def bank(name: str, draw: Callable[[], np.ndarray]) -> Bank:
-        return Bank(name, tuple(draw() for _ in range(num_members)))
+    def bank(name: str, draw: Callable[[], np.ndarray]) -> ControlBank:
+        return ControlBank(name, tuple(draw() for _ in range(num_members)))
 
-    reservoirs: Iterable[Bank] = (
-        bank(f"reservoir_{gain}", lambda gain=gain: reservoir(words, width, gain, generator)) for gain in GAINS
+    reservoirs: Iterable[ControlBank] = (
+        bank(f"reservoir_{radius}", lambda radius=radius: reservoir(words, width, radius, generator))
+        for radius in SPECTRAL_RADII
     )
     others = bank("other_process", lambda: other_belief(words, num_states, vocab_size, generator))
     return (*reservoirs, others)

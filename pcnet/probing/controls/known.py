@@ -23,7 +23,7 @@ from pcnet.probing.rows.targets import constrained_belief, equal_rows, group_mea
 
 
 class Control(abc.ABC):
-    """A rival explanation of a probe's score: the score means what exceeds the control's."""
+    """Another explanation of a probe's score: the score means what exceeds the control's."""
 
     @property
     @abc.abstractmethod

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from pcnet.probing.controls.banks import GAINS, reservoir
+from pcnet.probing.controls.banks import SPECTRAL_RADII, reservoir
 from pcnet.probing.controls.known import Control
 from pcnet.probing.regression.protocol import DEFAULT_PROTOCOL, Protocol
 from pcnet.probing.rows.dataset import Array
@@ -36,12 +36,12 @@ class Untrained(Control, abc.ABC):
 
 @dataclass(frozen=True)
 class UntrainedNetwork(Untrained):
-    """Reservoirs of the model's width: untrained tanh recurrent networks, of several gains.
+    """Reservoirs of the model's width: untrained tanh recurrent networks, of several spectral radii.
 
     Args:
         width: number of units; by default as many as the subject has features.
-        gains: spectral radii of the recurrent weights.
-        num_seeds: networks of each gain.
+        spectral_radii: spectral radii of the recurrent weights.
+        num_seeds: networks of each radius.
         seed: of all draws.
 
     Raises:
@@ -50,24 +50,24 @@ class UntrainedNetwork(Untrained):
 
     name: ClassVar[str] = "untrained_network"
     width: int | None = None
-    gains: tuple[float, ...] = GAINS
+    spectral_radii: tuple[float, ...] = SPECTRAL_RADII
     num_seeds: int = 3
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.width is not None and self.width < 1:
             raise ValueError(f"width={self.width}: it must be at least 1")
-        if not self.gains or min(self.gains) <= 0:
-            raise ValueError(f"gains={self.gains}: give at least one, all positive")
+        if not self.spectral_radii or min(self.spectral_radii) <= 0:
+            raise ValueError(f"spectral_radii={self.spectral_radii}: give at least one, all positive")
         if self.num_seeds < 1:
             raise ValueError(f"num_seeds={self.num_seeds}: it must be at least 1")
 
     def draws(self, subject: Subject) -> Iterator[Float[np.ndarray, "N D"]]:
         width = subject.model_features().shape[1] if self.width is None else self.width
         generator = np.random.default_rng(self.seed)
-        for gain in self.gains:
+        for radius in self.spectral_radii:
             for _ in range(self.num_seeds):
-                yield reservoir(subject.words, width, gain, generator)
+                yield reservoir(subject.words, width, radius, generator)
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,7 @@ def decoded_scores(
     lengths: Int[Array, " N"],
     probabilities: Float[Array, " N"],
     protocol: Protocol = DEFAULT_PROTOCOL,
-    offset: bool = True,
+    fit_intercept: bool = True,
     groups: Groups | None = None,
 ) -> pd.DataFrame:
     """Every held-out score of the default protocol's probe, where ``probe`` has only R2 and RMSE.
@@ -124,7 +124,7 @@ def decoded_scores(
 
     Args:
         features, targets, lengths, probabilities, protocol: as in ``probe``.
-        offset: whether the fits have a constant.
+        fit_intercept: whether the fits have a constant.
         groups: rows that must stay together.
 
     Returns:
@@ -138,7 +138,14 @@ def decoded_scores(
     table = []
     for seed in protocol.fold_seeds:
         found = decode(
-            features, targets, lengths, probabilities, protocol, fold_seed=seed, offset=offset, groups=groups
+            features,
+            targets,
+            lengths,
+            probabilities,
+            protocol,
+            fold_seed=seed,
+            fit_intercept=fit_intercept,
+            groups=groups,
         )
         for name, weights in data.score_weights().items():
             scored = Decoded.checked(data.targets[rows], found[rows], weights[rows])

@@ -23,15 +23,15 @@ class NonlinearProbe(MultiOutputMixin, RegressorMixin, BaseEstimator):
     .. math:: \hat y(x) = b + W^T z + \sum_j c_j \exp(-|z - z_j|^2 / (2 h^2 d)), \qquad d = \text{median } |z_i - z_j|^2
 
     with z the standardised features and z_j landmarks drawn from the training rows. Width h and penalty are chosen
-    together on held-out folds. Costs ``len(widths) * num_folds`` eigendecompositions of side D + landmarks, so a few
+    together on held-out folds. Costs ``len(widths) * cv`` eigendecompositions of side D + landmarks, so a few
     hundred features and landmarks are the limit of comfort.
 
     Args:
         landmarks: bumps at most; fewer where there are fewer rows.
         widths: h, positive; 1 is the typical distance between rows.
         alphas: penalties, ascending, relative to the top eigenvalue of the standardised Gram matrix.
-        num_folds: folds for choosing; ignored where ``fit`` is told the folds.
-        fold_seed: seed of the landmarks, and of the shuffle that makes these folds.
+        cv: folds for choosing; ignored where ``fit`` is told the folds.
+        random_state: seed of the landmarks, and of the shuffle that makes these folds.
 
     Attributes:
         width_, alpha_: those chosen.
@@ -45,14 +45,14 @@ class NonlinearProbe(MultiOutputMixin, RegressorMixin, BaseEstimator):
         landmarks: int = 100,
         widths: tuple[float, ...] = (0.15, 0.3, 0.6, 1.2),
         alphas: tuple[float, ...] = NONLINEAR_ALPHAS,
-        num_folds: int = 5,
-        fold_seed: int = 0,
+        cv: int = 5,
+        random_state: int = 0,
     ) -> None:
         self.landmarks = landmarks
         self.widths = widths
         self.alphas = alphas
-        self.num_folds = num_folds
-        self.fold_seed = fold_seed
+        self.cv = cv
+        self.random_state = random_state
 
     def fit(
         self,
@@ -76,7 +76,7 @@ class NonlinearProbe(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self._check()
         weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         rows = np.flatnonzero(weights)
-        labels = fold_labels(folds, rows, len(X), self.num_folds, self.fold_seed)
+        labels = fold_labels(folds, rows, len(X), self.cv, self.random_state)
         self._place(X[rows], weights[rows])
         found = []
         for width in self.widths:
@@ -100,7 +100,7 @@ class NonlinearProbe(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self._centre = np.average(X, axis=0, weights=weights)
         deviation = np.sqrt(np.average((X - self._centre) ** 2, axis=0, weights=weights))
         self._scale = np.where(deviation > 1e-7 * np.abs(self._centre), deviation, np.inf)
-        chosen = np.random.default_rng(self.fold_seed).permutation(len(X))[: self.landmarks]
+        chosen = np.random.default_rng(self.random_state).permutation(len(X))[: self.landmarks]
         self._landmarks = self._standardised(X[chosen])
         distances = euclidean_distances(self._landmarks, squared=True)[np.triu_indices(len(chosen), 1)]
         positive = distances[distances > 1e-12]
@@ -125,9 +125,13 @@ class NonlinearProbe(MultiOutputMixin, RegressorMixin, BaseEstimator):
         errors = np.zeros(len(self.alphas))
         for held in judged:
             others = total([part for place, part in enumerate(parts) if place != held])
-            errors += ridge_path(others, self.alphas, offset=True).squared_errors(parts[held]).sum(axis=1)
+            errors += ridge_path(others, self.alphas, fit_intercept=True).squared_errors(parts[held]).sum(axis=1)
         best = len(errors) - 1 - int(np.argmin(errors[::-1]))
-        return float(errors[best]), self.alphas[best], ridge_path(total(parts), (self.alphas[best],), offset=True)
+        return (
+            float(errors[best]),
+            self.alphas[best],
+            ridge_path(total(parts), (self.alphas[best],), fit_intercept=True),
+        )
 
     def predict(self, X: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N T"] | Float[np.ndarray, " N"]:
         """Predictions, of the dimension that ``fit`` was given."""

@@ -246,7 +246,7 @@ def decode(
     probabilities: Float[Array, " N"],
     protocol: Protocol = DEFAULT_PROTOCOL,
     fold_seed: int = 0,
-    offset: bool = True,
+    fit_intercept: bool = True,
     groups: Groups | None = None,
 ) -> Float[np.ndarray, "N T"]:
     """What the probe of the default protocol reads out at each word, for a picture of the decoded beliefs.
@@ -257,7 +257,7 @@ def decode(
     Args:
         features, targets, lengths, probabilities, protocol: as in ``probe``.
         fold_seed: which deal of the words to folds.
-        offset: whether the fits have a constant.
+        fit_intercept: whether the fits have a constant.
         groups: rows that must stay together.
 
     Raises:
@@ -266,7 +266,7 @@ def decode(
     data = ProbeData.checked(features, targets, lengths, probabilities)
     labels = protocol.folds(data.lengths, fold_seed, groups)
     design = Design.single(data.features, data.targets)
-    (fits,) = held_out_fits(design, data.lengths, labels, protocol, (offset,), protocol.fit_weights(data))
+    (fits,) = held_out_fits(design, data.lengths, labels, protocol, (fit_intercept,), protocol.fit_weights(data))
     decoded = np.empty_like(data.targets)
     for rows in chunks(np.arange(len(labels))):
         block = design.block(rows)[0]
@@ -300,5 +300,5 @@ def population_r2(
     design = Design.single(data.features, data.targets)
     weights = data.score_weights()["probability"]
     moments = measure(design, weights, np.arange(len(weights)), design.centre())
-    errors = ridge_path(moments, (0.0,), offset=True).squared_errors(moments).sum()
+    errors = ridge_path(moments, (0.0,), fit_intercept=True).squared_errors(moments).sum()
     return float(explained(errors, total_variance(design, Mass.single(weights))[0, 0]))

@@ -82,7 +82,7 @@ def gain_over(
     """What the subject's features add to a control: the gain of [control + features] over [control].
 
     A number without a test, on processes where the control's population R2 is below .95; elsewhere nothing is fitted.
-    ``verdict`` asks whether chance or any other control would gain as much. Costs two runs of ``probe``.
+    ``judge`` asks whether chance or any other control would gain as much. Costs two runs of ``probe``.
 
     Args:
         control: whose features the model's must beat.

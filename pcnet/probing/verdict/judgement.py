@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float
 
-from pcnet.probing.controls.banks import Bank, ScoredBank, as_features, least_members
-from pcnet.probing.controls.rivals import Rival, softmax_rival
+from pcnet.probing.controls.banks import ControlBank, ScoredControlBank, as_features, least_members
+from pcnet.probing.controls.tested import ControlTest, softmax_test
 from pcnet.probing.regression.protocol import Protocol
 from pcnet.probing.rows.dataset import Array, ProbeData, effective_sample_size
 from pcnet.probing.rows.subject import Subject
@@ -18,10 +18,10 @@ from pcnet.probing.verdict.gain import DECIDABLE_BELOW
 from pcnet.probing.verdict.significance import holm
 
 
-def verdict(
+def judge(
     sites: Mapping[str, Float[Array, "N D"]],
     subject: Subject,
-    banks: Sequence[Bank | ScoredBank] = (),
+    banks: Sequence[ControlBank | ScoredControlBank] = (),
     level: float = 0.05,
     num_permutations: int = 199,
     seed: int = 0,
@@ -65,36 +65,39 @@ def verdict(
     _require_answerable(len(sites), banks, level, num_permutations)
     unique, join = unique_words(subject)
     checked = {name: join(_checked(features, subject)) for name, features in sites.items()}
-    joined = [bank if isinstance(bank, ScoredBank) else Bank(bank.name, [*map(join, bank.members)]) for bank in banks]
+    joined = [
+        bank if isinstance(bank, ScoredControlBank) else ControlBank(bank.name, [*map(join, bank.members)])
+        for bank in banks
+    ]
     examination = Examination.of(unique, joined, protocol)
-    extra = () if unique.logits is None else (softmax_rival(replace(unique, targets=examination.subject.targets)),)
+    extra = () if unique.logits is None else (softmax_test(replace(unique, targets=examination.subject.targets)),)
     return examine(examination, checked, extra, level, num_permutations, seed)
 
 
 def examine(
     examination: Examination,
     sites: Mapping[str, Float[np.ndarray, "N D"]],
-    extra: Sequence[Rival] = (),
+    extra: Sequence[ControlTest] = (),
     level: float = 0.05,
     num_permutations: int = 199,
     seed: int = 0,
 ) -> Verdict:
-    """``verdict`` where rows and banks have been prepared.
+    """``judge`` where rows and banks have been prepared.
 
     Args:
         examination: of these rows.
         sites: features of each, one row per word.
         extra: controls that depend on the model.
-        level, num_permutations, seed: as in ``verdict``.
+        level, num_permutations, seed: as in ``judge``.
     """
-    rivals = (*examination.rivals, *extra)
-    if all(rival.population_r2 < DECIDABLE_BELOW for rival in rivals):
-        found = [examination.compare(each, rivals, num_permutations, seed) for each in sites.values()]
+    controls = (*examination.controls, *extra)
+    if all(control.population_r2 < DECIDABLE_BELOW for control in controls):
+        found = [examination.compare(each, controls, num_permutations, seed) for each in sites.values()]
         worst = holm([max(each.p_value for each in comparisons) for comparisons in found])
         answers = [Answer.YES if p <= level else Answer.NO for p in worst]
     else:
         nan = float("nan")
-        nothing = tuple(Comparison(rival.name, nan, nan, rival.population_r2) for rival in rivals)
+        nothing = tuple(Comparison(control.name, nan, nan, control.population_r2) for control in controls)
         found, worst, answers = [nothing] * len(sites), [nan] * len(sites), [Answer.UNDECIDABLE] * len(sites)
     mass = examination.ruler.mass
     return Verdict(
@@ -117,7 +120,7 @@ def _checked(features: Float[Array, "N D"], subject: Subject) -> Float[np.ndarra
 
 
 def _require_answerable(
-    num_sites: int, banks: Sequence[Bank | ScoredBank], level: float, num_permutations: int
+    num_sites: int, banks: Sequence[ControlBank | ScoredControlBank], level: float, num_permutations: int
 ) -> None:
     """ValueError unless a yes is possible."""
     if not num_sites:
@@ -129,6 +132,6 @@ def _require_answerable(
     if num_permutations < least:
         raise ValueError(f"num_permutations={num_permutations}: {needed}")
     for bank in banks:
-        members = len(bank.gains if isinstance(bank, ScoredBank) else bank.members)
+        members = len(bank.gains if isinstance(bank, ScoredControlBank) else bank.members)
         if members < least:
             raise ValueError(f"banks: {bank.name!r} has {members} members; {needed}")

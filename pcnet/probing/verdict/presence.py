@@ -12,7 +12,7 @@ from pcnet.probing.controls.known import AdditiveHistory
 from pcnet.probing.controls.shuffles import ShuffledBeliefs
 from pcnet.probing.geometry.decoded import Decoded
 from pcnet.probing.regression.nonlinear import NonlinearProbe
-from pcnet.probing.regression.probes import CutProbe, LinearProbe
+from pcnet.probing.regression.probes import LinearProbe, PrincipalComponentProbe
 from pcnet.probing.regression.protocol import Protocol
 from pcnet.probing.rows.dataset import Array, ProbeData, effective_sample_size
 from pcnet.probing.rows.subject import Subject
@@ -20,7 +20,7 @@ from pcnet.probing.rows.subject import Subject
 ONE_DEAL = Protocol(fold_seeds=(0,))
 """The default protocol with one deal of the words to folds: what the nonlinear check can afford."""
 
-Estimator = LinearProbe | CutProbe | NonlinearProbe
+Estimator = LinearProbe | PrincipalComponentProbe | NonlinearProbe
 
 
 def probe_with(

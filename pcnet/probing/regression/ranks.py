@@ -16,7 +16,7 @@ def check_ranks(ranks: Sequence[int]) -> None:
         raise ValueError(f"ranks={ranks!r}: give ascending whole numbers, at least 1")
 
 
-def cut_path(train: Moments, ranks: Sequence[int], offset: bool) -> LinearPath:
+def rank_path(train: Moments, ranks: Sequence[int], fit_intercept: bool) -> LinearPath:
     """Least squares on every number of the largest principal directions of the standardised features.
 
     Directions whose eigenvalue is zero up to rounding don't exist, nor do constant features.
@@ -24,19 +24,19 @@ def cut_path(train: Moments, ranks: Sequence[int], offset: bool) -> LinearPath:
     Args:
         train: moments of the training rows.
         ranks: ascending; beyond the rank of the features nothing changes.
-        offset: whether a constant is fitted beside the slopes.
+        fit_intercept: whether a constant is fitted beside the slopes.
 
     Raises:
         ValueError: if the training rows have no weight.
     """
-    found = PrincipalDirections.of(train, offset)
+    found = PrincipalDirections.of(train, fit_intercept)
     values = found.eigenvalues
     largest = np.arange(len(values))[::-1] < np.asarray(ranks)[:, None]
     return LinearPath(found, np.where(largest & (values > 0), 1 / np.where(values > 0, values, 1.0), 0.0))
 
 
-def select_cut(
-    always: Moments, folds: Sequence[Moments], ranks: Sequence[int], offset: bool
+def select_rank(
+    always: Moments, folds: Sequence[Moments], ranks: Sequence[int], fit_intercept: bool
 ) -> tuple[int, Float[np.ndarray, "D Q"], Float[np.ndarray, " Q"]]:
     """Fits on all the rows given, with the number of directions that predicts each fold best from the other rows.
 
@@ -44,7 +44,7 @@ def select_cut(
         always: moments of rows that train every fit and judge none; may be empty.
         folds: moments of the folds, at least two.
         ranks: to choose from.
-        offset: whether a constant is fitted.
+        fit_intercept: whether a constant is fitted.
 
     Returns:
         The rank, slopes and intercept.
@@ -57,7 +57,7 @@ def select_cut(
     errors = np.zeros(len(ranks))
     for held, fold in enumerate(folds):
         others = total([always, *(part for number, part in enumerate(folds) if number != held)])
-        errors += cut_path(others, ranks, offset).squared_errors(fold).sum(axis=1)
+        errors += rank_path(others, ranks, fit_intercept).squared_errors(fold).sum(axis=1)
     rank = ranks[int(np.argmin(errors))]
-    path = cut_path(total([always, *folds]), (rank,), offset)
+    path = rank_path(total([always, *folds]), (rank,), fit_intercept)
     return rank, path.coef[0], path.intercept[0]

@@ -16,13 +16,11 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from pcnet.experiment import View
-from pcnet.jobs import Examine, Job, Train
-from pcnet.records import RunFolder
+from pcnet.experiments.executors import View
 
 
 class TerminalView:
-    """Bars with loss, floor and time left while models train; a line for every result as it comes.
+    """Bars with loss and time left while jobs go on; a line for every result as it comes.
 
     Args:
         progress: draws the bars; shown only where there is a terminal.
@@ -32,12 +30,14 @@ class TerminalView:
         self.bars = progress
         self.console = progress.console
         self.started = time.monotonic()
-        self.floor = float("nan")
         self.tasks: dict[str, TaskID] = {}
+        self.total: TaskID | None = None
 
-    def begin(self, jobs: list[Job], done: int, floor: float) -> None:
-        self.floor = floor
-        self.total = self.bars.add_task(f"jobs, loss floor {floor:.5f} nats", total=len(jobs), completed=done, loss="")
+    def begin(self, jobs: int, done: int, headline: str) -> None:
+        if self.total is not None:
+            self.bars.remove_task(self.total)
+        label = ", ".join(filter(None, ("jobs", headline)))
+        self.total = self.bars.add_task(label, total=jobs, completed=done, loss="")
 
     def progress(self, part: str, step: int, steps: int, loss: float | None) -> None:
         if part not in self.tasks:
@@ -45,13 +45,12 @@ class TerminalView:
         shown = "" if loss is None else f"loss {loss:.4f}"
         self.bars.update(self.tasks[part], completed=step, loss=shown)
 
-    def finished(self, job: Job, folder: RunFolder) -> None:
-        if job.part in self.tasks:
-            self.bars.remove_task(self.tasks.pop(job.part))
+    def finished(self, part: str, said: str) -> None:
+        if part in self.tasks:
+            self.bars.remove_task(self.tasks.pop(part))
         self.bars.advance(self.total)
-        line = _result(job, folder)
-        if line:
-            self.console.print(f"{time.monotonic() - self.started:6.0f} s  {line}", highlight=False)
+        if said:
+            self.console.print(f"{time.monotonic() - self.started:6.0f} s  {said}", highlight=False)
 
 
 @contextmanager
@@ -69,22 +68,3 @@ def terminal_view() -> Iterator[View]:
     console = Console(file=sys.stderr, soft_wrap=True)
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bars:
         yield TerminalView(bars)
-
-
-def _result(job: Job, folder: RunFolder) -> str:
-    if isinstance(job, Train):
-        last = folder.part(job.part, "training").iloc[-1]
-        return f"{job.model} (seed {job.seed}) trained on {last.tokens:,} tokens: loss {last.loss:.4f}, floor {last.floor:.4f}"
-    if isinstance(job, Examine):
-        excess = folder.part(job.part, "excess")["excess"].iloc[0]
-        rows = folder.part(job.part, "probes")
-        own = rows[
-            rows["headline"]
-            & (rows["control"] == "")
-            & (rows["target"] == "filtered")
-            & rows["offset"]
-            & (rows["position"] == "all")
-        ]
-        r2 = own.groupby("weights")["r2"].median()
-        return f"{job.model} (seed {job.seed}): excess {excess:.5f} nats, R2 {r2['probability']:.4f} / {r2['equal']:.4f} (probability / equal)"
-    return ""

@@ -18,7 +18,7 @@ from pcnet.probing.rows.targets import TOLERANCE, constrained_belief, equal_rows
 
 
 @dataclass(frozen=True, eq=False)
-class Rival:
+class ControlTest:
     r"""A control as a null hypothesis: the features tell nothing of the targets beyond it.
 
     The test asks for the gain of [control + features] over [control] on what the control leaves of the targets, and
@@ -70,7 +70,7 @@ class Rival:
         known = telling(as_numpy(features).astype(np.float64))
         design = Design.single(known, targets)
         rows = measure(design, equal_weights(lengths), np.arange(len(lengths)), design.centre())
-        best = ridge_path(rows, (0.0,), offset=True)
+        best = ridge_path(rows, (0.0,), fit_intercept=True)
         residual = targets - known @ best.coef[0] - best.intercept[0]
         return cls(name, known, residual, lengths, subject.population_r2(known))
 
@@ -84,7 +84,7 @@ def cell_r2(cells: Int[np.ndarray, " N"], subject: Subject) -> float:
     return population_r2(means, subject.targets, words.lengths, words.probabilities)
 
 
-def default_rivals(subject: Subject) -> tuple[Rival, ...]:
+def default_control_tests(subject: Subject) -> tuple[ControlTest, ...]:
     """The controls that a process gives by itself.
 
     * ``next_token``: any function of the exact next-token law;
@@ -99,25 +99,25 @@ def default_rivals(subject: Subject) -> tuple[Rival, ...]:
     words = subject.words
     laws = equal_rows(words.next_token_laws.numpy())
     history = tokens_by_lag(words)
-    rivals = [Rival.of_cells("next_token", laws, subject)]
+    controls = [ControlTest.of_cells("next_token", laws, subject)]
     for k in range(1, min(4, history.shape[1]) + 1):
-        rivals.append(Rival.of_cells(f"last_{k}_table", equal_rows(history[:, :k]), subject))
-    rivals += [
-        Rival.of_cells("shuffled", np.zeros_like(laws), subject),
-        Rival.of_features("additive_history", AdditiveHistory().features(subject), subject),
-        Rival.of_features("constrained", constrained_belief(subject.process, subject.words), subject),
+        controls.append(ControlTest.of_cells(f"last_{k}_table", equal_rows(history[:, :k]), subject))
+    controls += [
+        ControlTest.of_cells("shuffled", np.zeros_like(laws), subject),
+        ControlTest.of_features("additive_history", AdditiveHistory().features(subject), subject),
+        ControlTest.of_features("constrained", constrained_belief(subject.process, subject.words), subject),
     ]
-    return tuple(rivals)
+    return tuple(controls)
 
 
-def softmax_rival(subject: Subject) -> Rival:
+def softmax_test(subject: Subject) -> ControlTest:
     """The model's own next-token law; ValueError if the subject has no logits."""
-    return Rival.of_features("softmax", ModelSoftmax().features(subject), subject)
+    return ControlTest.of_features("softmax", ModelSoftmax().features(subject), subject)
 
 
-def known_to(rivals: Sequence[Rival], targets: Float[np.ndarray, "N T"]) -> Float[np.ndarray, "N C"]:
-    """All that the rivals say of the targets, side by side."""
-    return telling(np.concatenate([targets - rival.residual for rival in rivals], axis=1))
+def known_to(controls: Sequence[ControlTest], targets: Float[np.ndarray, "N T"]) -> Float[np.ndarray, "N C"]:
+    """All that the controls say of the targets, side by side."""
+    return telling(np.concatenate([targets - control.residual for control in controls], axis=1))
 
 
 def telling(said: Float[np.ndarray, "N C"]) -> Float[np.ndarray, "N K"]:

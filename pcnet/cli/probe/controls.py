@@ -12,14 +12,14 @@ from torch import Tensor
 from pcnet.cli.probe.arrays import Scratch
 from pcnet.cli.probe.question import Question
 from pcnet.probing import Rows, constrained_belief, reservoir
-from pcnet.probing.controls.banks import GAINS
+from pcnet.probing.controls.banks import SPECTRAL_RADII
 from pcnet.probing.rows.history import one_hot, tokens_by_lag
 
 LONGEST_ENDING = 4
 MOST_COLUMNS = 1024
 """Of a control: endings beyond are one-hot token by token, and a history is cut."""
-NETWORKS = len(GAINS)
-"""Untrained networks of which the best counts, each with its own gain and seed."""
+NETWORKS = len(SPECTRAL_RADII)
+"""Untrained networks of which the best counts, each with its own radius and seed."""
 
 Named = Iterator[tuple[str, Float[np.ndarray, "N D"]]]
 
@@ -64,7 +64,7 @@ def _indicators(symbols: Int[np.ndarray, "N L"], num_symbols: int, scratch: Scra
 
 
 def untrained_networks(question: Question, width: int, seed: int, scratch: Scratch) -> Iterator[np.ndarray]:
-    """States of untrained recurrent networks over the same tokens, one for each gain.
+    """States of untrained recurrent networks over the same tokens, one for each radius.
 
     Args:
         question: of whose rows.
@@ -73,11 +73,11 @@ def untrained_networks(question: Question, width: int, seed: int, scratch: Scrat
         scratch: where the states are kept.
     """
     rows, last = question.rows, question.process.vocab_size - 1
-    for number, gain in enumerate(GAINS):
+    for number, radius in enumerate(SPECTRAL_RADII):
 
-        def states(part: slice, number: int = number, gain: float = gain) -> np.ndarray:
+        def states(part: slice, number: int = number, radius: float = radius) -> np.ndarray:
             # a last row with the greatest token: the weights drawn depend on it
-            return reservoir(_piece(rows, part, last), width, gain, np.random.default_rng([seed, number]))[:-1]
+            return reservoir(_piece(rows, part, last), width, radius, np.random.default_rng([seed, number]))[:-1]
 
         with scratch.matrix((rows.num_words, width), states) as features:
             yield features
