@@ -1,4 +1,4 @@
-"""What attention alone can know of the hidden state."""
+"""The belief that a single layer of attention can form."""
 
 import torch
 from jaxtyping import Float
@@ -9,13 +9,12 @@ from pcnet.processes.models.hmm import HiddenMarkovModel
 
 
 def constrained_beliefs(process: HiddenMarkovModel, words: Words) -> Float[Tensor, "N S"]:
-    """Compute the belief that attention alone can form: the sum of what each token says by itself.
+    """Compute the belief that attention alone can form: a sum of one shift for each token.
 
     ``r_d = pi + sum_(s <= d) (pi T|z_s T^(d-s) - pi)``, with ``pi T|z = pi T[z] / (pi T[z] 1)`` and ``T = sum_x T[x]``
 
-    Each past token moves the stationary law as if it stood alone and is then carried forward to the last position d
-    without looking at the tokens between. The entries sum to 1 but may be negative. A control for what a probe finds:
-    how much of the full belief a single layer of attention explains. Costs as much as the filter.
+    Each past token shifts the stationary law as if it stood alone; the shift is then carried forward to the last position
+    d, whatever the tokens between are. The entries sum to 1 but may be negative. A control for what a probe finds. Costs as much as the filter.
 
     Args:
         process: the process that the words were enumerated from.
