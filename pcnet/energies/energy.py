@@ -113,7 +113,7 @@ class _Centred(Energy, abc.ABC):
 class ErrorEnergy(_Centred, abc.ABC):
     """An energy of the error = value - prediction alone, unit by unit: E = sum_i cost_i(error_i), least at zero error.
 
-    A subclass gives the cost, its first and second derivative (`slope`, `bend`), and `majoriser`, the positive stand-in for
+    A subclass gives the cost, its first and second derivative (`derivative`, `second_derivative`), and `majoriser`, the positive stand-in for
     the second derivative that `stiffness` and `positive_product` are made of.
     """
 
@@ -122,18 +122,18 @@ class ErrorEnergy(_Centred, abc.ABC):
         """E as a function of the error."""
 
     @abc.abstractmethod
-    def slope(self, error: Float[Tensor, "*B N"]) -> Float[Tensor, "*B N"]:
+    def derivative(self, error: Float[Tensor, "*B N"]) -> Float[Tensor, "*B N"]:
         """dE/derror; may be `error` itself, so never change it in place."""
 
     @abc.abstractmethod
-    def bend(self, error: Float[Tensor, "*B N"]) -> Float[Tensor, "#*B N"]:
+    def second_derivative(self, error: Float[Tensor, "*B N"]) -> Float[Tensor, "#*B N"]:
         """d2E/derror2, exact, of any sign."""
 
     @abc.abstractmethod
     def majoriser(self, error: Float[Tensor, "*B N"]) -> Float[Tensor, "#*B N"]:
         """The curvature, above 0, of a parabola that touches the cost at `error` and lies above it, symmetric about zero error.
 
-        It is slope(error) / error, and equals `bend` where the cost is itself such a parabola. Steps made with it never raise
+        It is derivative(error) / error, and equals `second_derivative` where the cost is itself such a parabola. Steps made with it never raise
         the energy (half-quadratic minimisation: Geman & Reynolds, IEEE PAMI 14, 367, 1992).
         """
 
@@ -143,8 +143,8 @@ class ErrorEnergy(_Centred, abc.ABC):
     def gradient(
         self, value: Float[Tensor, "B N"], prediction: Float[Tensor, "B N"]
     ) -> tuple[Float[Tensor, "B N"], Float[Tensor, "B N"]]:
-        slope = self.slope(_error(value, prediction))
-        return slope, slope.neg()
+        derivative = self.derivative(_error(value, prediction))
+        return derivative, derivative.neg()
 
     def curvature_product(
         self,
@@ -153,7 +153,7 @@ class ErrorEnergy(_Centred, abc.ABC):
         dvalue: Float[Tensor, "B N"],
         dprediction: Float[Tensor, "B N"],
     ) -> tuple[Float[Tensor, "B N"], Float[Tensor, "B N"]]:
-        product = self.bend(_error(value, prediction)) * (dvalue - dprediction)
+        product = self.second_derivative(_error(value, prediction)) * (dvalue - dprediction)
         return product, product.neg()
 
     def stiffness(self, value: Float[Tensor, "B N"], prediction: Float[Tensor, "B N"]) -> Float[Tensor, "#B N"]:

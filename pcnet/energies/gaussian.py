@@ -65,19 +65,19 @@ class Gaussian(ErrorEnergy):
         squares = (error * error).sum(-1)
         return 0.5 * squares if fixed == 1.0 else 0.5 * fixed * squares - 0.5 * self.width * math.log(fixed)
 
-    def slope(self, error: Float[Tensor, "*B N"]) -> Float[Tensor, "*B N"]:
+    def derivative(self, error: Float[Tensor, "*B N"]) -> Float[Tensor, "*B N"]:
         self._check(error)
         fixed = self._fixed
         if fixed is None:
             return self.precision * error
         return error if fixed == 1.0 else fixed * error
 
-    def bend(self, error: Float[Tensor, "*B N"]) -> Float[Tensor, "1 N"]:
+    def second_derivative(self, error: Float[Tensor, "*B N"]) -> Float[Tensor, "1 N"]:
         self._check(error)
         return self.precision.unsqueeze(0)
 
     def majoriser(self, error: Float[Tensor, "*B N"]) -> Float[Tensor, "1 N"]:
-        return self.bend(error)
+        return self.second_derivative(error)
 
     def _check(self, error: Tensor) -> None:
         if error.shape[-1] != self.width:

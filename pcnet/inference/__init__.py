@@ -4,13 +4,12 @@ from pcnet.inference.anderson import Anderson
 from pcnet.inference.curvature import Extremes, condition_number, extremes, largest_curvature
 from pcnet.inference.equilibrium import (
     CurvedProblem,
-    EnergyPoint,
     EnergyProblem,
     Equilibrium,
     ErrorProblem,
-    FlowProblem,
+    InitialValues,
     LinearGaussian,
-    Point,
+    Relaxation,
 )
 from pcnet.inference.error_coordinates import InErrors
 from pcnet.inference.gauss_newton import GaussNewton
@@ -20,14 +19,13 @@ from pcnet.inference.linear import conjugate_gradients
 from pcnet.inference.loop import solve, unroll
 from pcnet.inference.monotone import Monotone
 from pcnet.inference.newton import Direct, NewtonCG
+from pcnet.inference.point import EnergyPoint, Point
 from pcnet.inference.settings import (
     CarriedOver,
     Expected,
     FixedSteps,
     Inference,
-    InitialValues,
     RandomValues,
-    Relaxation,
 )
 from pcnet.inference.solution import Solution, Status, Work
 from pcnet.inference.solver import Solver
@@ -45,7 +43,6 @@ __all__ = [
     "Expected",
     "Extremes",
     "FixedSteps",
-    "FlowProblem",
     "GaussNewton",
     "Heun",
     "InErrors",

@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pcnet.inference.equilibrium import CurvedProblem, EnergyPoint
+from pcnet.inference.equilibrium import CurvedProblem
+from pcnet.inference.point import EnergyPoint
 
 Product = Callable[[Float[Tensor, "B N"]], Float[Tensor, "B N"]]
 

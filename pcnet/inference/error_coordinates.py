@@ -11,14 +11,8 @@ from typing import Any
 from jaxtyping import Int
 from torch import Tensor
 
-from pcnet.inference.equilibrium import (
-    CurvedProblem,
-    EnergyPoint,
-    EnergyProblem,
-    Equilibrium,
-    ErrorProblem,
-    Metric,
-)
+from pcnet.inference.equilibrium import CurvedProblem, EnergyProblem, Equilibrium, ErrorProblem, Metric
+from pcnet.inference.point import EnergyPoint
 from pcnet.inference.solver import Solver, needs
 from pcnet.typing import State
 

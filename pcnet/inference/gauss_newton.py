@@ -10,7 +10,6 @@ from torch import Tensor
 from pcnet.inference.carry import merge
 from pcnet.inference.equilibrium import (
     CurvedErrorProblem,
-    EnergyPoint,
     ErrorProblem,
     LinearGaussian,
     PackedMetric,
@@ -19,6 +18,7 @@ from pcnet.inference.equilibrium import (
     zeros_like,
 )
 from pcnet.inference.error_coordinates import ErrorView
+from pcnet.inference.point import EnergyPoint
 from pcnet.inference.solver import Solver
 from pcnet.inference.trust_region import SHRINK, Diagonal, System, Trial
 from pcnet.typing import State

@@ -11,7 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from pcnet.inference.curvature import Extremes, extremes
-from pcnet.inference.equilibrium import CurvedProblem, EnergyPoint, Equilibrium, Point, add, axpy, scale, subtract
+from pcnet.inference.equilibrium import CurvedProblem, Equilibrium, add, axpy, scale, subtract
+from pcnet.inference.point import EnergyPoint, Point
 from pcnet.inference.solver import Solver, check_step_size
 from pcnet.typing import State
 

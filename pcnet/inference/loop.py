@@ -16,7 +16,8 @@ from torch import Tensor
 
 from pcnet.inference.carry import select
 from pcnet.inference.compaction import Entry, Ledger
-from pcnet.inference.equilibrium import Equilibrium, Point
+from pcnet.inference.equilibrium import Equilibrium
+from pcnet.inference.point import Point
 from pcnet.inference.solution import Solution, Status, Work
 from pcnet.inference.solver import Solver, check_structure
 from pcnet.typing import State

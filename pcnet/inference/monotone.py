@@ -8,7 +8,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pcnet.inference.carry import merge
-from pcnet.inference.equilibrium import EnergyPoint, EnergyProblem, Equilibrium, dot, scale, subtract
+from pcnet.inference.equilibrium import EnergyProblem, Equilibrium, dot, scale, subtract
+from pcnet.inference.point import EnergyPoint
 from pcnet.inference.solver import Solver, needs
 from pcnet.typing import State
 

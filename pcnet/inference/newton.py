@@ -9,7 +9,6 @@ from torch import Tensor
 
 from pcnet.inference.equilibrium import (
     CurvedProblem,
-    EnergyPoint,
     Equilibrium,
     ErrorProblem,
     LinearGaussian,
@@ -19,6 +18,7 @@ from pcnet.inference.equilibrium import (
     unpacked,
 )
 from pcnet.inference.error_coordinates import ErrorView
+from pcnet.inference.point import EnergyPoint
 from pcnet.inference.solver import Solver
 from pcnet.inference.trust_region import UNBOUNDED, Diagonal, System, Trial
 from pcnet.typing import State

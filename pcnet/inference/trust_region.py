@@ -9,7 +9,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pcnet.inference.carry import merge
-from pcnet.inference.equilibrium import EnergyPoint, EnergyProblem, Metric, PackedMetric, packed, unpacked
+from pcnet.inference.equilibrium import EnergyProblem, Metric, PackedMetric, packed, unpacked
+from pcnet.inference.linear import Conjugate
+from pcnet.inference.point import EnergyPoint
 from pcnet.typing import State
 
 Product = Callable[[Float[Tensor, "B N"]], Float[Tensor, "B N"]]
@@ -31,7 +33,7 @@ class Found(NamedTuple):
 
     Attributes:
         step: d.
-        slope: g^T d.
+        directional_derivative: g^T d.
         curvature: d^T H d.
         length: in the norm of the metric.
         needed: products with H that the row itself needed.
@@ -39,7 +41,7 @@ class Found(NamedTuple):
     """
 
     step: Float[Tensor, "B N"]
-    slope: Float[Tensor, " B"]
+    directional_derivative: Float[Tensor, " B"]
     curvature: Float[Tensor, " B"]
     length: Float[Tensor, " B"]
     needed: Int[Tensor, " B"]
@@ -49,7 +51,10 @@ class Found(NamedTuple):
         """Without what would take a unit that a kink holds at zero against its own pseudo-gradient, into the wrong orthant."""
         step = torch.where((values == 0) & (downhill * self.step < 0), 0.0, self.step)
         return self._replace(
-            step=step, slope=-_dot(downhill, step), curvature=_dot(step, product(step)), products=self.products + 1
+            step=step,
+            directional_derivative=-_dot(downhill, step),
+            curvature=_dot(step, product(step)),
+            products=self.products + 1,
         )
 
 
@@ -87,7 +92,7 @@ class Trial(NamedTuple):
     def judged(self, energy: Float[Tensor, " B"]) -> tuple[Bool[Tensor, " B"], Float[Tensor, " B"]]:
         """Whether the step is refused, and the radius that follows from what it achieved."""
         length = self.found.length
-        predicted = -(self.found.slope + 0.5 * self.found.curvature)
+        predicted = -(self.found.directional_derivative + 0.5 * self.found.curvature)
         noise = 100 * torch.finfo(energy.dtype).eps * (1 + self.energy.abs())  # infinite before the first step
         lost = ((energy > self.energy + noise) & (length > 0)).to(energy.dtype)  # none: back where the step began
         ratio = torch.where(predicted > noise, (self.energy - energy) / predicted, 1 - 2 * lost).detach()
@@ -116,8 +121,8 @@ class Trial(NamedTuple):
 
     def shortened(self, factor: float) -> "Trial":
         """The same step, so much of it; none of it asks for another step from where it began."""
-        step, slope, curvature, length, *counts = self.found
-        found = Found(factor * step, factor * slope, factor**2 * curvature, factor * length, *counts)
+        step, derivative, curvature, length, *counts = self.found
+        found = Found(factor * step, factor * derivative, factor**2 * curvature, factor * length, *counts)
         return self._replace(found=found, radius=SHRINK * length)
 
 
@@ -145,41 +150,32 @@ class System:
             max_products: at most.
             check_every: products between looks at whether all rows are done.
         """
-        x, left = torch.zeros_like(downhill), downhill
-        direction = self._descent(left)
-        decrement = _dot(left, direction)
-        goal = self.rtol**2 * decrement.detach()
-        active, needed, computed = decrement > 0, torch.zeros_like(goal, dtype=torch.long), 0
-        path = Path.of(decrement, self.radius) if self.radius.isfinite().any() else None
+        at = Conjugate.start((downhill,), self.metric.solve)
+        goal = self.rtol**2 * at.decrement.detach()
+        active, needed, computed = at.decrement > 0, torch.zeros_like(goal, dtype=torch.long), 0
+        path = Path.of(at.decrement, self.radius) if self.radius.isfinite().any() else None
         flattest = goal
         for k in range(max_products):
             if k % check_every == 0 and not active.any():
                 break
-            image = self.product(direction)
+            image = self.product(at.direction[0])
             needed, computed = needed + active, k + 1
-            curvature = _dot(direction, image)
+            curvature = _dot(at.direction[0], image)
             if k == 0:
-                flattest = FLATTEST * (curvature.abs() / torch.where(active, decrement, torch.inf)).detach()
-            flat = flattest * decrement.detach()
-            length = torch.where(active, decrement / torch.maximum(curvature.abs(), flat), 0.0)
+                flattest = FLATTEST * (curvature.abs() / torch.where(active, at.decrement, torch.inf)).detach()
+            flat = flattest * at.decrement.detach()
+            length = torch.where(active, at.decrement / torch.maximum(curvature.abs(), flat), 0.0)
             going = curvature > flat
             if path is not None:
                 edge = path.edge()
                 going = going & (length < edge)
                 length = torch.where(active, torch.minimum(length, edge), 0.0)
-            column = length.unsqueeze(-1)
-            x, left = torch.addcmul(x, column, direction), torch.addcmul(left, column, image, value=-1)
-            descent = self._descent(left)
-            previous, decrement = decrement, _dot(left, descent)
-            ratio = decrement / torch.where(active, previous, torch.inf)
-            direction = torch.addcmul(descent, ratio.unsqueeze(-1), direction)
-            path = None if path is None else path.onward(length, ratio, decrement)
-            active = active & going & (decrement > goal)
+            at, share = at.step(length, (image,), self.metric.solve, active)
+            path = None if path is None else path.onward(length, share, at.decrement)
+            active = active & going & (at.decrement > goal)
+        (x,), (left,) = at.x, at.residual
         length = self.metric.length(x.detach()) if path is None else path.xx.clamp(min=0).sqrt()
         return Found(x, -_dot(downhill, x), _dot(x, downhill - left), length, needed, torch.full_like(needed, computed))
-
-    def _descent(self, left: Tensor) -> Tensor:
-        return self.metric.solve((left,))[0]
 
 
 class Path(NamedTuple):

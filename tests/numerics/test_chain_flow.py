@@ -136,7 +136,7 @@ def test_single_precision(widths: tuple[int, ...], given: bool) -> None:
     values = tuple(x.float() for x in case.values) if given else None
     flow = ChainFlow(weights, biases, case.activations)
     result = flow.run(case.inputs.float(), case.target.float(), values, step_size=0.1, steps=50)
-    assert {group.dtype for group in (*result.levels, *result.errors, *result.slopes)} == {torch.float32}
+    assert {group.dtype for group in (*result.levels, *result.errors, *result.input_gradients)} == {torch.float32}
     agrees(case, result, given, 0.1, 50, 1e-5)
 
 
@@ -206,7 +206,7 @@ def test_what_was_handed_out_stays_and_weights_are_read_anew() -> None:
     case = Case((7, 9, 5, 6, 3), [Identity(), Tanh(), Identity()])
     flow = case.flow()
     first = flow.run(case.inputs, case.target, step_size=0.1, steps=5)
-    handed_out = [tensor for group in (first.levels, first.errors, first.slopes) for tensor in group]
+    handed_out = [tensor for group in (first.levels, first.errors, first.input_gradients) for tensor in group]
     kept = [tensor.clone() for tensor in handed_out]
     with torch.no_grad():
         for W in case.weights:

@@ -298,11 +298,11 @@ def test_an_energy_that_asks_for_more_numbers_gets_them() -> None:
 
 def test_standard_weights() -> None:
     torch.manual_seed(0)
-    network = HierarchicalPC([200, 300, 100], parameterisation=Standard(gain=0.8))
+    network = HierarchicalPC([200, 300, 100], parameterisation=Standard(scale=0.8))
     for p, fan_in in zip(network.predictions, (200, 300)):
         assert p.layers[0].weight.std().item() * fan_in**0.5 == pytest.approx(0.8, abs=0.02)
-        assert p.layers[0].bias.abs().max() == 0 and p.layers[0].gain == 1
-    silent = HierarchicalPC([3, 2, 2], parameterisation=Standard(gain=0.0))
+        assert p.layers[0].bias.abs().max() == 0 and p.layers[0].scale == 1
+    silent = HierarchicalPC([3, 2, 2], parameterisation=Standard(scale=0.0))
     assert silent(torch.ones(1, 3)).abs().max() == 0
 
 
@@ -327,7 +327,9 @@ def test_mupc_is_its_table() -> None:
 def test_mupc_without_equal_neighbours_has_no_identity_path() -> None:
     network = HierarchicalPC([6, 5, 4, 4, 2], parameterisation=MuPC())
     assert [len(p.layers) for p in network.predictions] == [1, 1, 2, 1]
-    assert [p.layers[-1].gain for p in network.predictions] == pytest.approx([6**-0.5, 5**-0.5, (4 * 4) ** -0.5, 1 / 4])
+    assert [p.layers[-1].scale for p in network.predictions] == pytest.approx(
+        [6**-0.5, 5**-0.5, (4 * 4) ** -0.5, 1 / 4]
+    )
     assert isinstance(network.predictions[2].layers[0], Skip)
     assert all(isinstance(p.layers[-1], ActiveDense) for p in network.predictions)
 
@@ -565,7 +567,7 @@ def test_own_layers_that_do_not_fit(steps: dict, message: str) -> None:
         hierarchy([4, 3, 2], **steps)
 
 
-@pytest.mark.parametrize("gain", [-1.0, float("inf"), float("nan")])
-def test_a_gain_that_cannot_be(gain: float) -> None:
-    with pytest.raises(ValueError, match="gain must be a finite number >= 0"):
-        Standard(gain)
+@pytest.mark.parametrize("scale", [-1.0, float("inf"), float("nan")])
+def test_a_scale_that_cannot_be(scale: float) -> None:
+    with pytest.raises(ValueError, match="scale"):
+        Standard(scale)

@@ -106,9 +106,9 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
 
 def _answer(known: argparse.Namespace, rest: list[str]) -> int:
     _check(known)
+    from pcnet.cli.probe import arrays
     from pcnet.cli.probe.account import text
     from pcnet.cli.probe.question import Question
-    from pcnet.cli.probe import arrays
 
     process = arrays.process_of(known.process, known.matrices, rest, known.seed)
     steps = DEFAULT_STEPS if known.steps is None else known.steps

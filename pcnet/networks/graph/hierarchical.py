@@ -31,17 +31,17 @@ class Parameterisation(abc.ABC):
 
 @dataclass(frozen=True)
 class Standard(Parameterisation):
-    """mu = f(W x + b), the last one linear; W starts as normal noise of standard deviation gain / sqrt(fan-in), b at 0.
+    """mu = f(W x + b), the last one linear; W starts as normal noise of standard deviation scale / sqrt(fan-in), b at 0.
 
     Args:
-        gain: >= 0; tanh networks deeper than a few layers keep their signal at about 1 and are chaotic well above.
+        scale: >= 0; tanh networks deeper than a few layers keep their signal at about 1 and are chaotic well above.
     """
 
-    gain: float = 1.0
+    scale: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.gain < float("inf"):
-            raise ValueError(f"gain must be a finite number >= 0, got {self.gain}")
+        if not 0 <= self.scale < float("inf"):
+            raise ValueError(f"scale must be a finite number >= 0, got {self.scale}")
 
     @torch.no_grad()
     def chain(
@@ -53,7 +53,7 @@ class Standard(Parameterisation):
             for k, (sources, targets) in enumerate(zip(widths, outputs))
         ]
         for layer in layers:
-            layer.weight.mul_(self.gain)
+            layer.weight.mul_(self.scale)
         return [[layer] for layer in layers]
 
 
@@ -76,8 +76,8 @@ class MuPC(Parameterisation):
         steps = []
         for k, (sources, units, targets) in enumerate(zip(widths, widths[1:], outputs)):
             skips = sources == units == targets and 0 < k < depth - 1
-            gain = 1 / sources if k == depth - 1 else (sources * depth) ** -0.5 if skips else sources**-0.5
-            layer = ActiveDense(sources, targets, Identity() if k == 0 else activation, bias, gain)
+            scale = 1 / sources if k == depth - 1 else (sources * depth) ** -0.5 if skips else sources**-0.5
+            layer = ActiveDense(sources, targets, Identity() if k == 0 else activation, bias, scale)
             nn.init.normal_(layer.weight)
             steps.append([Skip(), layer] if skips else [layer])
         return steps

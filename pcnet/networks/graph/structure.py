@@ -8,8 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from pcnet.energies import Energy, Gaussian, GaussianPrior, Prior
-from pcnet.networks.fast.graph_flow import dense_chain
-from pcnet.networks.layers import Dense, Layer
+from pcnet.networks.layers import Layer
 
 
 class Prediction(nn.Module):
@@ -33,6 +32,10 @@ class Prediction(nn.Module):
         self.layers = nn.ModuleList([layer for _, layer in terms])
         self.energy = energy
         self.weight = weight
+
+    def weighted(self, x: Tensor) -> Tensor:
+        """x times the weight."""
+        return x if self.weight == 1 else self.weight * x
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,11 @@ class Structure:
         return {name: place for place, name in enumerate(self.free)}
 
     @cached_property
+    def free_widths(self) -> tuple[int, ...]:
+        """Units of every free node."""
+        return tuple(self.widths[name] for name in self.free)
+
+    @cached_property
     def units(self) -> tuple[bool, ...]:
         """Which predictions cost 1/2 error^2 and nothing else."""
         return tuple(isinstance(p.energy, Gaussian) and p.energy.is_unit and p.weight == 1 for p in self.predictions)
@@ -105,11 +113,6 @@ class Structure:
     def layers(self) -> tuple[tuple[Layer, ...], ...]:
         """Of the predictions."""
         return tuple(tuple(p.layers) for p in self.predictions)
-
-    @cached_property
-    def chain(self) -> tuple[Dense, ...]:
-        """The layers of a dense chain between held ends, for which plain descent has a program of its own; else none."""
-        return dense_chain(self.predictions, self.free, self.priors)
 
     @cached_property
     def sparse(self) -> dict[str, float]:
