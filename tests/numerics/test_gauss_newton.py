@@ -250,7 +250,7 @@ def test_products_with_the_curvature_save_steps(depth: int, gain: float, most: i
 @pytest.mark.parametrize("pixels, causes", [(6, 3), (3, 6)])
 def test_causes_without_stiffness(pixels: int, causes: int) -> None:
     """Nothing predicts them and they have no prior: any that explain the image will do, and are found at once."""
-    net = HierarchicalPC([pixels, causes], upward=0.0, downward=1.0, bias=False)
+    net = HierarchicalPC([pixels, causes], upward=0.0, downward=1.0, parameterisation=Standard(bias=False))
     x = torch.randn(ROWS, pixels)
     problem = net.problem(net.clamp({"0": x}))
     solution = solve(problem, net.sweep(problem), GaussNewton(), atol=1e-9, max_steps=5)

@@ -10,7 +10,7 @@ from pcnet.energies import Gaussian, GaussianPrior, Huber
 from pcnet.inference import FixedSteps
 from pcnet.inference.equilibrium import scale
 from pcnet.learning import Example, Local
-from pcnet.networks import ActiveDense, Dense, HierarchicalPC, LeakyReLU, MuPC, ReLU, Softplus, hierarchy
+from pcnet.networks import ActiveDense, Dense, HierarchicalPC, LeakyReLU, MuPC, ReLU, Softplus, Standard, hierarchy
 from pcnet.networks.graph.chain import dense_chain
 from pcnet.networks.graph.point import GraphPoint
 from pcnet.networks.graph.problem import GraphProblem
@@ -56,7 +56,7 @@ def assert_same(left: GraphPoint, right: GraphPoint) -> None:
 @pytest.mark.parametrize("steps", [1, 2, 3, 20])
 @torch.no_grad()
 def test_the_program_is_the_loop(settings: dict, steps: int) -> None:
-    problem = case(network(**settings))
+    problem = case(network(parameterisation=Standard(**settings)))
     assert dense_chain(problem.structure)
     swept = problem.swept
     anywhere = tuple(group + 0.3 * torch.sin(group + 1) for group in swept)
@@ -84,7 +84,7 @@ def test_second_derivatives_at_a_point_of_the_program() -> None:
         network(energies={2: Gaussian(5, learned=True)}),
         network(energies={2: Gaussian(5, precision=2.0)}),
         network(priors={1: GaussianPrior(0.1)}),
-        network(activation=Softplus()),
+        network(parameterisation=Standard(activation=Softplus())),
         network(upward=2.0),
         network(upward=0.0, downward=1.0),
         network(upward=1.0, downward=1.0),

@@ -58,7 +58,8 @@ def randomised(network: GraphNetwork, gain: float = 1.0, seed: int = 0) -> Graph
 def linear_chain(matrices: Sequence[Tensor]) -> HierarchicalPC:
     """Upwards, x_l = W_l x_(l-1)."""
     network = HierarchicalPC(
-        [matrices[0].shape[1], *(len(W) for W in matrices)], activation=Identity(), bias=False
+        [matrices[0].shape[1], *(len(W) for W in matrices)],
+        parameterisation=Standard(activation=Identity(), bias=False),
     ).double()
     with torch.no_grad():
         for p, W in zip(network.predictions, matrices, strict=True):
@@ -310,7 +311,7 @@ def test_mupc_is_its_table() -> None:
     """a_1 = D^-1/2, a_l = (N L)^-1/2 beside an identity path, a_L = 1 / N; W ~ N(0, 1)."""
     D, N, L, outputs = 7, 50, 5, 3
     torch.manual_seed(0)
-    network = HierarchicalPC([D] + [N] * (L - 1) + [outputs], parameterisation=MuPC(), bias=False).double()
+    network = HierarchicalPC([D] + [N] * (L - 1) + [outputs], parameterisation=MuPC(bias=False)).double()
     weights = [p.layers[-1].weight for p in network.predictions]
     assert torch.cat([W.flatten() for W in weights]).std().item() == pytest.approx(1, abs=0.02)
     assert [len(p.layers) for p in network.predictions] == [1, 2, 2, 2, 1]
@@ -446,8 +447,7 @@ def convolutional(upward: float, downward: float, energies: dict | None = None) 
         [49, 18, 4],
         up if upward else None,
         down if downward else None,
-        upward=upward or 1.0,
-        downward=downward or 1.0,
+        weights=(upward or 1.0, downward or 1.0),
         energies=energies,
         priors=priors,
     )
