@@ -49,12 +49,12 @@ class Gaussian(ErrorEnergy):
 
     @property
     def is_unit(self) -> bool:
-        """Whether the precision is 1 everywhere and nobody learns it."""
+        """Whether the precision is 1 everywhere and is not learned."""
         return self._fixed == 1
 
     @property
     def _fixed(self) -> float | None:
-        """The precision of all units where it is one number that nobody learns: exact in every dtype, and no tensor."""
+        """The precision of all units where it is one number that is not learned: exact in every dtype, and no tensor."""
         return None if self.log_precision.requires_grad else self._uniform
 
     def cost(self, error: Float[Tensor, "*B N"]) -> Float[Tensor, "*B"]:

@@ -1,7 +1,18 @@
-"""How value nodes reach equilibrium."""
+"""How value nodes reach equilibrium.
+
+An `Equilibrium` says what must vanish, and its subclasses what else a problem knows: an energy, a Hessian, error coordinates. A
+`Solver` takes one step from one evaluated `Point` and has no loop. `solve` has the only loop and the only stopping rule and
+returns a `Solution`, with a status for every row. A `Relaxation` holds the settings: `Inference` until the rule holds,
+`FixedSteps` for so many steps of descent; both first ask the problem for a faster program of its own (`Equilibrium.faster`).
+
+Solvers: `Euler`, `Heun`, `Momentum` and `Anderson` need a gradient (and a Hessian product or two where no step size is given);
+`NewtonCG` and `GaussNewton` (the default) need curvature; `Direct` solves linear-Gaussian problems; `InErrors` moves another
+solver in prediction errors, `Monotone` takes back steps that raise the energy. `extremes` measures curvatures, `sample` draws
+from exp(-F), `unroll` differentiates through steps.
+"""
 
 from pcnet.inference.anderson import Anderson
-from pcnet.inference.curvature import Extremes, condition_number, extremes, largest_curvature
+from pcnet.inference.curvature import Extremes, extremes
 from pcnet.inference.equilibrium import (
     CurvedProblem,
     EnergyProblem,
@@ -59,10 +70,8 @@ __all__ = [
     "Solver",
     "Status",
     "Work",
-    "condition_number",
     "conjugate_gradients",
     "extremes",
-    "largest_curvature",
     "sample",
     "solve",
     "unroll",

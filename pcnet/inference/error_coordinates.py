@@ -18,7 +18,7 @@ from pcnet.typing import State
 
 
 class ErrorView(EnergyProblem):
-    """A problem whose state is its prediction errors; its points still speak of values.
+    """A problem whose state is its prediction errors; the values of its points are still values.
 
     Args:
         problem: in values.
@@ -119,7 +119,7 @@ class InErrors(Solver):
     for deep networks; each step adds one sweep down the network and up again to what the solver costs in values.
 
     Args:
-        solver: any that asks no error coordinates for itself.
+        solver: any that does not move in errors by itself.
 
     Reference: error coordinates, arXiv 2505.20137.
     """

@@ -89,9 +89,15 @@ def solve(
         residual, bound, _ = _look(point, atol, rtol)
         entry = entry._replace(evaluations=entry.evaluations + 1)
     trace |= {k: point.values for k in record if k not in trace}
+    return _solution(entry, point, residual, bound, trace, problem.names)
+
+
+def _solution(
+    entry: Entry, point: Point, residual: Tensor, bound: Tensor | float, trace: dict[int, State], names: tuple[str, ...]
+) -> Solution:
     tolerance = bound if isinstance(bound, Tensor) else torch.full_like(residual, bound)
     work = Work(entry.evaluations, entry.products)
-    return Solution(point.values, point, residual, tolerance, entry.steps, entry.status, work, trace, problem.names)
+    return Solution(point.values, point, residual, tolerance, entry.steps, entry.status, work, trace, names)
 
 
 class _Run:

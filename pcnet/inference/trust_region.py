@@ -18,7 +18,7 @@ Product = Callable[[Float[Tensor, "B N"]], Float[Tensor, "B N"]]
 """d -> H d, all node groups packed side by side."""
 
 ACCEPT, POOR, GOOD = 1e-4, 0.25, 0.75
-"""Actual over predicted decrease: below the first a step is refused, below the second the region shrinks, above the third it
+"""Actual over predicted decrease: below the first a step is rejected, below the second the region shrinks, above the third it
 may grow."""
 SHRINK, GROW = 0.25, 2.0
 """What the radius is multiplied by."""
@@ -90,7 +90,7 @@ class Trial(NamedTuple):
         return cls(unknown, start, still, torch.full_like(unknown, radius), unknown, count)
 
     def judged(self, energy: Float[Tensor, " B"]) -> tuple[Bool[Tensor, " B"], Float[Tensor, " B"]]:
-        """Whether the step is refused, and the radius that follows from what it achieved."""
+        """Whether the step is rejected, and the radius that follows from what it achieved."""
         length = self.found.length
         predicted = -(self.found.directional_derivative + 0.5 * self.found.curvature)
         noise = 100 * torch.finfo(energy.dtype).eps * (1 + self.energy.abs())  # infinite before the first step
@@ -108,19 +108,19 @@ class Trial(NamedTuple):
         return (norm / self.first(norm)).sqrt().clamp(tightest, loosest).detach()
 
     def followed(
-        self, problem: EnergyProblem, state: State, refused: Bool[Tensor, " B"], onward: "Trial"
+        self, problem: EnergyProblem, state: State, rejected: Bool[Tensor, " B"], onward: "Trial"
     ) -> tuple[State, "Trial"]:
-        """The increment that goes on from `state`, in refused rows back along the last step; and what to remember of it."""
-        if not refused.any():
+        """The increment that goes on from `state`, in rejected rows back along the last step; and what to remember of it."""
+        if not rejected.any():
             return unpacked(onward.found.step, state), onward
         # Where kinks stop units, energy can rise along all but the very beginning of a step that the model likes.
         shorter = self.shortened(0.0 if problem.kinked else SHRINK)._replace(products=onward.products)
-        kept = merge(refused, shorter, onward)
+        kept = merge(rejected, shorter, onward)
         back = packed(problem.retract(unpacked(kept.start, state), unpacked(kept.found.step, state))) - packed(state)
-        return unpacked(torch.where(refused.unsqueeze(-1), back, onward.found.step), state), kept
+        return unpacked(torch.where(rejected.unsqueeze(-1), back, onward.found.step), state), kept
 
     def shortened(self, factor: float) -> "Trial":
-        """The same step, so much of it; none of it asks for another step from where it began."""
+        """The same step times `factor`; with 0 the row returns to where the step began and tries another one."""
         step, derivative, curvature, length, *counts = self.found
         found = Found(factor * step, factor * derivative, factor**2 * curvature, factor * length, *counts)
         return self._replace(found=found, radius=SHRINK * length)
@@ -132,7 +132,7 @@ class System:
 
     Args:
         product: with H.
-        metric: P, whose inverse is the preconditioner; it is asked for a step's length only where no radius is finite.
+        metric: P, whose inverse is the preconditioner; its `length` is used only where no radius is finite.
         radius: of the ball.
         rtol: relative tolerance on sqrt(r^T P^-1 r).
     """
@@ -143,7 +143,7 @@ class System:
     rtol: Float[Tensor, " B"]
 
     def solve(self, downhill: Float[Tensor, "B N"], max_products: int, check_every: int) -> Found:
-        """Conjugate gradients from zero until the tolerance, the ball's edge, or a direction in which the energy curves down.
+        """Conjugate gradients from zero until the tolerance, the ball's edge, or a direction of negative curvature.
 
         Args:
             downhill: minus the gradient; a row of zeros takes no step.

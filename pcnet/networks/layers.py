@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
+from pcnet.energies.energy import per_direction
 from pcnet.networks.activations import Activation, Identity
 from pcnet.networks.second_order import ActivatedOutput, ActivatedSource, ConstantJacobian, SecondOrder
 from pcnet.predictor import check_sizes
@@ -67,11 +68,6 @@ class Layer(nn.Module, abc.ABC):
     def forward(self, source: Float[Tensor, "B N"]) -> Float[Tensor, "B M"]:
         """The prediction alone."""
         return self.linearise(source).prediction
-
-
-def _over(factor: Tensor, like: Tensor) -> Tensor:
-    """A factor per unit, ready to multiply (B, D) or (B, K, D)."""
-    return factor if factor.dim() == like.dim() else factor.unsqueeze(-2)
 
 
 class Skip(Layer):
@@ -168,7 +164,7 @@ class _LinearisedDense(Linearised):
 
     def _through(self, x: Tensor) -> Tensor:
         """x times f' and the scale."""
-        return self.layer.scaled(x if self.derivative is None else x * _over(self.derivative, x))
+        return self.layer.scaled(x if self.derivative is None else x * per_direction(self.derivative, x))
 
     def push(self, direction: Tensor) -> Tensor:
         return self._through(functional.linear(direction, self.weight))
@@ -219,7 +215,7 @@ class _LinearisedActiveDense(Linearised):
         self.prediction = layer.scaled(functional.linear(self.activity, layer.weight, layer.bias))
 
     def _through(self, x: Tensor) -> Tensor:
-        return self.layer.scaled(x if self.derivative is None else x * _over(self.derivative, x))
+        return self.layer.scaled(x if self.derivative is None else x * per_direction(self.derivative, x))
 
     def push(self, direction: Tensor) -> Tensor:
         return functional.linear(self._through(direction), self.layer.weight)

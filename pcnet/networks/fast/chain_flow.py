@@ -69,11 +69,6 @@ class FlowResult:
         """F per row, in nats."""
         return sum(0.5 * torch.linalg.vecdot(e, e) for e in self.errors)
 
-    def weight_gradients(self) -> list[tuple[Float[Tensor, "M N"], Float[Tensor, " M"]]]:
-        """dF/dW_l and dF/db_l, summed over the batch."""
-        pairs = zip(self.input_gradients, self.levels[:-1], strict=True)
-        return [(gradient.t() @ x, gradient.sum(0)) for gradient, x in pairs]
-
 
 class ChainFlow:
     """Runs Euler descent on the values of a dense chain, and tells the errors where it ends.

@@ -1,9 +1,9 @@
 """The levels of a dense chain while its values move: everything in place.
 
 A `Level` l >= 2 holds its value x, its prediction mu and the error e = x - mu, which gives way to d = e act'(a) once the value
-has moved. What it is predicted from is the `Values` of the level below, which also take its answer d. Level 1 has a prediction
-that never changes, so its values are linear in what they are told, and there are two ways to keep them: as they are, or folded
-into the weights that read them.
+has moved. It is predicted from the `Values` of the level below, which move by its d. Level 1 has a prediction that never
+changes, so its values are linear in all d that have reached it, and there are two ways to keep them: as they are, or folded into
+the weights that read them.
 """
 
 import abc
@@ -219,7 +219,7 @@ class PlainValues(FirstValues):
 
 
 class FoldedValues(FirstValues):
-    """Level 1 as all that it has been told: D <- (1-h) D + h d. One product a step, with W W^T.
+    """Level 1 as a weighted sum of all d that have reached it: D <- (1-h) D + h d. One product a step, with W W^T.
 
     After k steps e = (1-h)^k e(0) + W^T D, and what level 2 sees of it is (1-h)^k W e(0) + (W W^T) D.
 
@@ -237,18 +237,18 @@ class FoldedValues(FirstValues):
         if start is not None:
             offset = buffers.take("offset", width, constant)
             self._offset = torch.addmm(constant, start, transposed, alpha=self._inner, out=offset)
-        self._told = buffers.take("told", width, constant).zero_()
+        self._sum = buffers.take("sum", width, constant).zero_()
         self._gram = torch.mm(link.weight, transposed, out=buffers.take("gram", width, link.weight))
 
     def drive(self, out: Tensor) -> None:
-        torch.addmm(self._offset, self._told, self._gram, alpha=self._inner, out=out)
+        torch.addmm(self._offset, self._sum, self._gram, alpha=self._inner, out=out)
 
     def move(self, answer: Tensor, step_size: float) -> None:
-        self._told.lerp_(answer, step_size)
+        self._sum.lerp_(answer, step_size)
         self._decay *= 1 - step_size
         if self._start is not None:
             self._offset.lerp_(self.constant, step_size)
 
     def error(self) -> Tensor:
-        error = self._told @ self._weight
+        error = self._sum @ self._weight
         return error if self._start is None else error.add_(self._start, alpha=self._decay)

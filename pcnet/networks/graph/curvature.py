@@ -2,8 +2,8 @@
 
     Q^T H Q v,      Q = dx/deps, H = d2F/dx2,
 
-would take six by its parts: Q v pushes v up the trunk (one), H bends it (four), Q^T pulls it back (one). Here v goes up the
-trunk once and comes back once: what a trunk prediction's own curvature sends and what Q^T pulls through it travel together.
+would take six by its parts: one for Q v, four for H, one for Q^T. Here v goes up the trunk once and comes back once, because
+what the curvature of a prediction on the trunk sends to its sources is added to what Q^T pulls through that prediction.
 """
 
 from dataclasses import dataclass
@@ -155,7 +155,7 @@ class ErrorCurvature:
         return total
 
     def _come_back(self, step: Step, moved: Tensor, pushed: Tensor | None, kept: list[Any], total: Groups) -> None:
-        """Add what the energy of a node's own prediction bends, and pull everything through that prediction."""
+        """Add the curvature of the energy of a node's own prediction, and pull everything through that prediction."""
         link, place = step.link, step.place
         if link is None:
             total[place] = self.point.allowed(step.name, total[place])

@@ -34,7 +34,7 @@ class Parameterisation(abc.ABC):
     def chain(self, widths: Sequence[int], outputs: Sequence[int]) -> list[list[Layer]]:
         """The layers that predict node k+1 from node k of a chain of these widths, several where paths add up.
 
-        They output `outputs[k]` numbers: as many as the node has units, or what its energy asks for.
+        They output `outputs[k]` numbers: as many as the node has units, or the number that its energy needs.
         """
 
 

@@ -1,4 +1,4 @@
-"""What a graph of predictions is made of, and what follows from which of its nodes are held."""
+"""What a graph of predictions is made of, and what follows from which of its nodes are clamped."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,11 +40,11 @@ class Prediction(nn.Module):
 
 @dataclass(frozen=True)
 class Clamped:
-    """What is held while values relax.
+    """What is clamped while values relax.
 
     Attributes:
-        values: of every node that is held, all of it or some units.
-        observed: which units are held, for nodes of which only some are.
+        values: of every node that is clamped, all of it or some units.
+        observed: which units are clamped, for nodes of which only some are.
     """
 
     values: dict[str, Float[Tensor, "B D"]]
@@ -61,7 +61,7 @@ class Clamped:
 
 @dataclass(frozen=True)
 class Structure:
-    """What depends on which nodes are held, but not on their values; made anew for every problem, since modules change.
+    """What depends on which nodes are clamped, but not on their values; made anew for every problem, since modules change.
 
     Attributes:
         predictions: those that count.
@@ -130,8 +130,9 @@ class Structure:
         """With these nodes free."""
         active = tuple(p for p in predictions if not (p.energy.observed_only and p.target in free))
         seen = {p.target for p in active} | {source for p in active for source in p.sources}
-        lawful = {p.target for p in predictions if p.energy.observed_only}  # answered by a law, not by the prior's mode
-        free = tuple(name for name in free if name in seen or name in priors.keys() - lawful)
+        # A node whose energy is for observed values only is answered by its prediction, not by the mode of its prior.
+        without_value = {p.target for p in predictions if p.energy.observed_only}
+        free = tuple(name for name in free if name in seen or name in priors.keys() - without_value)
         own = {name: prior for name, prior in priors.items() if name in free}
         trunk = _trunk(active, free, {name for name, prior in own.items() if prior.sparsity})
         return cls(active, free, {n: i for n, i in trunk.items() if i is not None}, tuple(trunk), own, widths)
