@@ -96,17 +96,13 @@ class _Centred(Energy, abc.ABC):
     def prediction_width(self, width: int) -> int:
         return width
 
-    def centre(self, prediction: Float[Tensor, "B N"]) -> Float[Tensor, "B N"]:
+    def centre(self, prediction: Tensor) -> Tensor:
         return prediction
 
-    def pull_centre(
-        self, prediction: Float[Tensor, "B N"], gradient: Float[Tensor, "B *K N"]
-    ) -> Float[Tensor, "B *K N"]:
+    def pull_centre(self, prediction: Tensor, gradient: Tensor) -> Tensor:
         return gradient
 
-    def push_centre(
-        self, prediction: Float[Tensor, "B N"], direction: Float[Tensor, "B *K N"]
-    ) -> Float[Tensor, "B *K N"]:
+    def push_centre(self, prediction: Tensor, direction: Tensor) -> Tensor:
         return direction
 
 
@@ -137,34 +133,26 @@ class ErrorEnergy(_Centred, abc.ABC):
         the energy (half-quadratic minimisation: Geman & Reynolds, IEEE PAMI 14, 367, 1992).
         """
 
-    def forward(self, value: Float[Tensor, "B N"], prediction: Float[Tensor, "B N"]) -> Float[Tensor, " B"]:
+    def forward(self, value: Tensor, prediction: Tensor) -> Tensor:
         return self.cost(_error(value, prediction))
 
-    def gradient(
-        self, value: Float[Tensor, "B N"], prediction: Float[Tensor, "B N"]
-    ) -> tuple[Float[Tensor, "B N"], Float[Tensor, "B N"]]:
+    def gradient(self, value: Tensor, prediction: Tensor) -> tuple[Tensor, Tensor]:
         derivative = self.derivative(_error(value, prediction))
         return derivative, derivative.neg()
 
     def curvature_product(
-        self,
-        value: Float[Tensor, "B N"],
-        prediction: Float[Tensor, "B N"],
-        dvalue: Float[Tensor, "B N"],
-        dprediction: Float[Tensor, "B N"],
-    ) -> tuple[Float[Tensor, "B N"], Float[Tensor, "B N"]]:
+        self, value: Tensor, prediction: Tensor, dvalue: Tensor, dprediction: Tensor
+    ) -> tuple[Tensor, Tensor]:
         product = self.second_derivative(_error(value, prediction)) * (dvalue - dprediction)
         return product, product.neg()
 
-    def stiffness(self, value: Float[Tensor, "B N"], prediction: Float[Tensor, "B N"]) -> Float[Tensor, "#B N"]:
+    def stiffness(self, value: Tensor, prediction: Tensor) -> Tensor:
         return self.majoriser(_error(value, prediction))
 
-    def root(self, value: Float[Tensor, "B N"], prediction: Float[Tensor, "B N"]) -> Float[Tensor, "#B N N"]:
+    def root(self, value: Tensor, prediction: Tensor) -> Tensor:
         return self.majoriser(_error(value, prediction)).sqrt().diag_embed()
 
-    def positive_product(
-        self, value: Float[Tensor, "B N"], prediction: Float[Tensor, "B N"], direction: Float[Tensor, "B *K N"]
-    ) -> Float[Tensor, "B *K N"]:
+    def positive_product(self, value: Tensor, prediction: Tensor, direction: Tensor) -> Tensor:
         return per_direction(self.majoriser(_error(value, prediction)), direction) * direction
 
 
@@ -176,35 +164,27 @@ class AutogradEnergy(_Centred, abc.ABC):
     pass, and a product with the curvature two; write an `ErrorEnergy` where that matters.
     """
 
-    def gradient(
-        self, value: Float[Tensor, "B N"], prediction: Float[Tensor, "B N"]
-    ) -> tuple[Float[Tensor, "B N"], Float[Tensor, "B N"]]:
+    def gradient(self, value: Tensor, prediction: Tensor) -> tuple[Tensor, Tensor]:
         check_widths(value, prediction)
         return torch.func.grad(self._total, argnums=(0, 1))(value, prediction)
 
     def curvature_product(
-        self,
-        value: Float[Tensor, "B N"],
-        prediction: Float[Tensor, "B N"],
-        dvalue: Float[Tensor, "B N"],
-        dprediction: Float[Tensor, "B N"],
-    ) -> tuple[Float[Tensor, "B N"], Float[Tensor, "B N"]]:
+        self, value: Tensor, prediction: Tensor, dvalue: Tensor, dprediction: Tensor
+    ) -> tuple[Tensor, Tensor]:
         def change(value: Tensor, prediction: Tensor) -> Tensor:
             by_value, by_prediction = self.gradient(value, prediction)
             return (by_value * dvalue).sum() + (by_prediction * dprediction).sum()
 
         return torch.func.grad(change, argnums=(0, 1))(value, prediction)
 
-    def stiffness(self, value: Float[Tensor, "B N"], prediction: Float[Tensor, "B N"]) -> Float[Tensor, "B N"]:
+    def stiffness(self, value: Tensor, prediction: Tensor) -> Tensor:
         ones = torch.ones_like(value)
         return self.curvature_product(value, prediction, ones, torch.zeros_like(ones))[0].clamp(min=0)
 
-    def root(self, value: Float[Tensor, "B N"], prediction: Float[Tensor, "B N"]) -> Float[Tensor, "B N N"]:
+    def root(self, value: Tensor, prediction: Tensor) -> Tensor:
         return self._positive(value, prediction).sqrt().diag_embed()
 
-    def positive_product(
-        self, value: Float[Tensor, "B N"], prediction: Float[Tensor, "B N"], direction: Float[Tensor, "B *K N"]
-    ) -> Float[Tensor, "B *K N"]:
+    def positive_product(self, value: Tensor, prediction: Tensor, direction: Tensor) -> Tensor:
         return per_direction(self._positive(value, prediction), direction) * direction
 
     def _positive(self, value: Tensor, prediction: Tensor) -> Float[Tensor, "B N"]:

@@ -46,7 +46,8 @@ class Conjugate(NamedTuple):
             active: rows that go on.
         """
         column = length.unsqueeze(-1)
-        x, residual = axpy(self.x, column, self.direction), axpy(self.residual, -column, image)
+        x, pairs = axpy(self.x, column, self.direction), zip(self.residual, image, strict=True)
+        residual = tuple(torch.addcmul(group, column, part, value=-1) for group, part in pairs)
         descent = precondition(residual)
         decrement = dot(residual, descent)
         share = decrement / torch.where(active, self.decrement, torch.inf)

@@ -134,6 +134,11 @@ class _Weighted(Layer, abc.ABC):
         """The fixed scale times x."""
         return x if self.scale == 1 else self.scale * x
 
+    def parameter_gradients(self, gradient: Float[Tensor, "B M"], sent: Float[Tensor, "B N"]) -> dict[str, Tensor]:
+        """Of W and b, from the gradient in W sent + b."""
+        bias = {} if self.bias is None else {"bias": gradient.sum(0)}
+        return {"weight": gradient.T @ sent} | bias
+
 
 class Dense(_Weighted):
     """mu = scale * f(W x + b).
@@ -187,9 +192,7 @@ class _LinearisedDense(Linearised):
         return ActivatedOutput(self.weight, self.layer.scaled(self.derivative), self.layer.scaled(signal * second))
 
     def weight_gradients(self, gradient: Tensor) -> dict[str, Tensor]:
-        sent = self._through(gradient)
-        bias = {} if self.layer.bias is None else {"bias": sent.sum(0)}
-        return {"weight": sent.T @ self.source} | bias
+        return self.layer.parameter_gradients(self._through(gradient), self.source)
 
 
 class ActiveDense(_Weighted):
@@ -240,9 +243,7 @@ class _LinearisedActiveDense(Linearised):
         )
 
     def weight_gradients(self, gradient: Tensor) -> dict[str, Tensor]:
-        sent = self.layer.scaled(gradient)
-        bias = {} if self.layer.bias is None else {"bias": sent.sum(0)}
-        return {"weight": sent.T @ self.activity} | bias
+        return self.layer.parameter_gradients(self.layer.scaled(gradient), self.activity)
 
 
 class AutogradLayer(Layer):
