@@ -92,7 +92,7 @@ def pixels(rows: int | None) -> tuple[Tensor, Tensor]:
 
 def network(widths: Sequence[int], seed: int, deep: bool) -> HierarchicalPC:
     torch.manual_seed(seed)
-    return HierarchicalPC(widths, parameterisation=MuPC() if deep else None, bias=not deep)
+    return HierarchicalPC(widths, parameterisation=MuPC(bias=False) if deep else None)
 
 
 def batches(rows: int, size: int, epochs: int, seed: int) -> Iterator[Tensor]:

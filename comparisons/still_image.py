@@ -32,6 +32,7 @@ from pcnet import (
     LaplacianPrior,
     Local,
     Momentum,
+    Standard,
 )
 from pcnet.data import MNISTData, Whitening, cut_patches, digits, photographs, stratified_folds
 
@@ -108,13 +109,13 @@ def network(data: Data, plan: Plan) -> HierarchicalPC:
     pixels = data.train.shape[1]
     if data.name == "photograph patches":
         sparse = {1: LaplacianPrior(0.7)}
-        return HierarchicalPC(
-            [pixels, plan.features], 0.0, 1.0, priors=sparse, bias=False, weight_prior=GaussianWeights(0.2)
-        )
+        layers = Standard(bias=False, weight_prior=GaussianWeights(0.2))
+        return HierarchicalPC([pixels, plan.features], 0.0, 1.0, priors=sparse, parameterisation=layers)
     widths = [pixels, *plan.hidden]
     energies = {0: Gaussian(pixels, precision=10.0), 1: Gaussian(plan.hidden[0], precision=5.0)}
     top = {len(plan.hidden): LaplacianPrior(0.5)}
-    return HierarchicalPC(widths, 0.0, 1.0, energies=energies, priors=top, weight_prior=GaussianWeights(0.1))
+    layers = Standard(weight_prior=GaussianWeights(0.1))
+    return HierarchicalPC(widths, 0.0, 1.0, energies=energies, priors=top, parameterisation=layers)
 
 
 def learn(data: Data, plan: Plan, steps: int, seed: int, path: Path, keep: bool = True) -> HierarchicalPC:

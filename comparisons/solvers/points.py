@@ -7,7 +7,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from pcnet import Backprop, EnergyProblem, Example, HierarchicalPC, Identity, Standard
+from pcnet import Backprop, EnergyProblem, Example, HierarchicalPC, Identity, Standard, Tanh
 
 CLASSES = 10
 LINEAR, DIGITS = "linear", "digits"
@@ -98,8 +98,8 @@ def make(point: Point, steps: int) -> Task:
     torch.manual_seed(0)
     gain = float(point.weights.removeprefix("gain ")) if point.weights.startswith("gain") else 1.0
     widths = [64, *[point.width] * (point.depth - 1), CLASSES]
-    activation = Identity() if point.weights == LINEAR else None
-    net = HierarchicalPC(widths, activation=activation, parameterisation=Standard(gain))
+    activation = Identity() if point.weights == LINEAR else Tanh()
+    net = HierarchicalPC(widths, parameterisation=Standard(gain, activation=activation))
     if point.weights != DIGITS:
         x = torch.randn(point.batch, 64, generator=generator)
         return Task(net, x, torch.eye(CLASSES)[torch.randint(CLASSES, (point.batch,), generator=generator)])

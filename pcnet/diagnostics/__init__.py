@@ -1,4 +1,9 @@
-"""What a person asks of a predictive-coding network: what inference did, how hard it was, what weights learn from it."""
+"""What one inference of a predictive-coding network did, how hard it was, and what its weights learn from it.
+
+`diagnose` makes the report; its parts can be had alone: `course` (energy, error and residual of every node by iteration),
+`conditioning` (extreme curvatures, in values and in errors) and `standing` (is the local gradient backpropagation's, or that of
+the equilibrium?). `inference_is_trivial` says whether there was anything to infer. `evaluate` scores a network's answers.
+"""
 
 from pcnet.diagnostics.condition import conditioning
 from pcnet.diagnostics.descent import course

@@ -75,7 +75,7 @@ class Implicit(EquilibriumRule):
             return problem.push_forward(point, metric.solve(problem.pull_back(point, r)))
 
         metric = problem.gauss_newton(point)
-        moving = (point.moving.get(name) for name in problem.names)
+        moving = (point.movable.get(name) for name in problem.names)
         sent = tuple(g if mask is None else g * mask for g, mask in zip(sent, moving, strict=True))
         return conjugate_gradients(
             lambda v: problem.hessian_product(point, v),

@@ -33,6 +33,7 @@ from pcnet.networks import (
     Node,
     PCGraph,
     Prediction,
+    Standard,
     convolution,
     hierarchy,
 )
@@ -56,7 +57,7 @@ def filled(network: GraphNetwork, gain: float = 0.9) -> GraphNetwork:
 
 def chain(*widths: int, weights: list[Tensor]) -> GraphNetwork:
     """A linear discriminative chain of unit precision with these weights."""
-    network = HierarchicalPC(widths, activation=Identity(), bias=False).double()
+    network = HierarchicalPC(widths, parameterisation=Standard(activation=Identity(), bias=False)).double()
     for p, weight in zip(network.predictions, weights, strict=True):
         p.layers[0].weight.data = weight
     return network
