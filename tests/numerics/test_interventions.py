@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 
 from pcnet import GRU, LSTM, TemporalPC, Transformer
 from pcnet.inference import Inference, Momentum, NewtonCG, Status
-from pcnet.networks.time.temporal import TokenClamp
+from pcnet.networks.time.steps import StepClamp
 from pcnet.probing import (
     Ablation,
     AllValues,
@@ -274,7 +274,7 @@ def test_clamped_level_lets_the_others_relax_to_their_own_minimum():
     assert torch.equal(moment.memory[0], held)
     for row in range(len(HISTORIES)):
         one = start.rows(torch.tensor([row]))
-        problem = place.model.problem(TokenClamp(one.tokens, one.past))
+        problem = place.model.problem(StepClamp(one.tokens, one.past))
 
         def energy(free, problem=problem, row=row):
             with torch.no_grad():
@@ -303,7 +303,7 @@ def stiff():
     """A network whose second level is so strongly tied to the first that descent with the step 0.1 oscillates."""
     network = seeded(TemporalPC, width=6, inference=Inference(atol=1e-9))
     with torch.no_grad():
-        network.levels[0].above.weight.mul_(14)
+        network.levels[0].layers[1].weight.mul_(14)
     return network
 
 
@@ -319,7 +319,7 @@ def test_levels_settle_where_descent_with_a_fixed_step_oscillates():
     moment = place.put(start, held)
     for row in range(len(HISTORIES)):
         one = start.rows(torch.tensor([row]))
-        problem = network.problem(TokenClamp(one.tokens, one.past))
+        problem = network.problem(StepClamp(one.tokens, one.past))
 
         def energy(free, problem=problem, row=row):
             with torch.no_grad():
