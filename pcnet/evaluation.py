@@ -25,8 +25,10 @@ from pcnet.probing import (
     Subject,
     affinely_invisible_belief,
     belief_beyond_next_token_law,
+    control_population_r2,
     decode,
     probe,
+    score_control,
 )
 from pcnet.probing.rows.prefix_walk import Walk, excess_loss, walk
 from pcnet.processes import HiddenMarkovModel, Words, words
@@ -55,11 +57,11 @@ class Examination:
     def probe(
         self, features: torch.Tensor, targets: torch.Tensor, protocol: Protocol, offsets: tuple[bool, ...]
     ) -> pd.DataFrame:
-        return probe(features, targets, self.words.lengths, self.words.probabilities, protocol, offsets)
+        return probe(features, targets, self.words, protocol, offsets)
 
     def decode(self, features: torch.Tensor, targets: torch.Tensor | None = None) -> np.ndarray:
         targets = self.words.filtered if targets is None else targets
-        return decode(features, targets, self.words.lengths, self.words.probabilities).astype(np.float32)
+        return decode(features, targets, self.words).astype(np.float32)
 
     def shuffled(self, seed: int) -> torch.Tensor:
         """Beliefs dealt out anew within each length."""
@@ -204,9 +206,14 @@ def _model_controls(
 
 
 def _controlled(control: Control, subject: Subject, protocol: Protocol) -> pd.DataFrame:
-    held_out = control.score(subject, protocol, (True,))
+    held_out = score_control(control, subject, protocol, (True,))
     population = pd.DataFrame(
-        {"offset": [True], "position": ["all"], "weights": ["population"], "r2": [control.population_r2(subject)]}
+        {
+            "offset": [True],
+            "position": ["all"],
+            "weights": ["population"],
+            "r2": [control_population_r2(control, subject)],
+        }
     )
     return pd.concat([held_out, population.dropna(subset="r2")], ignore_index=True).assign(control=control.name)
 

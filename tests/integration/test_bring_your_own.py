@@ -142,7 +142,7 @@ def test_a_recorded_site_is_probed_like_one_in_memory(tmp_path) -> None:
     assert isinstance(on_disk, np.memmap)
     np.testing.assert_allclose(on_disk, held.numpy(), atol=1e-6)
     quick = Protocol(fold_seeds=(0,), alphas=(1e-8, 1e-4))
-    arguments = (rows.filtered, rows.lengths, rows.probabilities, quick)
+    arguments = (rows.filtered, rows, quick)
     assert probe(on_disk, *arguments).equals(probe(np.array(on_disk), *arguments))
     with pytest.raises(ValueError, match="matches 4 sites"):
         record(model, rows, "*", tmp_path / "all.npy")
@@ -156,7 +156,7 @@ def require_sense(model: nn.Module, site: str, process, length: int) -> None:
     newest = nn.functional.one_hot(rows.last_tokens, process.vocab_size).double()
     score = {}
     for name, targets in (("newest", newest), ("belief", rows.filtered)):
-        table = probe(features, targets, rows.lengths, rows.probabilities, quick, (True,))
+        table = probe(features, targets, rows, quick, (True,))
         score[name] = table[(table["position"] == "all") & (table["weights"] == "equal")]["r2"].item()
     assert score["newest"] > 0.95
     assert 0.3 < score["belief"] < 1

@@ -12,7 +12,6 @@ from pcnet.probing import (
     Protocol,
     bootstrap_interval,
     cluster_fits,
-    paired_rows,
     paired_seeds,
     seed_interval,
 )
@@ -116,34 +115,6 @@ def test_paired_seeds_is_students_test():
     assert found.difference.estimate == pytest.approx(0.0175)
     assert paired_seeds([1.0, 2.0], [1.0, 2.0]).p_value == 1
     assert paired_seeds([2.0, 3.0], [1.0, 2.0]).p_value == 0
-
-
-def test_paired_rows_is_a_t_test_of_the_clusters_where_the_variance_is_known():
-    generator = np.random.default_rng(5)
-    # targets +1 and -1 in every cluster: their variance is the same in every draw
-    targets, groups = np.tile([[1.0], [-1.0]], (200, 1)), np.repeat(np.arange(200), 2)
-    first = generator.random(400)
-    for shift in (0.0, 0.02, 0.04):
-        second = first + 0.3 * (generator.random(400) - 0.5 + shift)
-        change = (first - second).reshape(200, 2).sum(axis=1)
-        expected = scipy.stats.ttest_1samp(change, 0)
-        found = paired_rows(first, second + 1, targets, groups)  # a constant offset shows in the estimate
-        assert found.difference.estimate == pytest.approx(-(change.sum() - 400) / 400)
-        found = paired_rows(first, np.maximum(second, 0), targets, groups)
-        expected = scipy.stats.ttest_1samp((first - np.maximum(second, 0)).reshape(200, 2).sum(axis=1), 0)
-        assert found.p_value == pytest.approx(expected.pvalue, abs=0.03)
-
-
-def test_pairing_sees_what_two_intervals_do_not():
-    errors, targets, groups = sample(6, clusters=100)
-    better = 0.97 * errors
-    alone, other = bootstrap_interval(better, targets, groups), bootstrap_interval(errors, targets, groups)
-    assert alone.low < other.high
-    found = paired_rows(better, errors, targets, groups)
-    assert found.p_value < 0.01 and found.difference.low > 0
-    swapped = paired_rows(errors, better, targets, groups)
-    assert swapped.difference.estimate == pytest.approx(-found.difference.estimate)
-    assert paired_rows(errors, errors, targets, groups).p_value == 1
 
 
 @pytest.mark.parametrize(

@@ -1,19 +1,24 @@
 """Rows that a probe sees: a process's words once each, or every position of sequences that somebody sampled."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, Self
 
 import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from pcnet.probing.regression.protocol import DEFAULT_PROTOCOL, Protocol, probe
-from pcnet.probing.rows.dataset import Array, as_numpy, effective_sample_size, probability_weights, require_varying
+from pcnet.probing.rows.dataset import (
+    Array,
+    ProbeData,
+    Weighted,
+    as_numpy,
+    effective_sample_size,
+    probability_weights,
+)
 from pcnet.probing.rows.groups import Groups
+from pcnet.probing.rows.repeats import Repeats
 from pcnet.probing.rows.targets import equal_rows
 from pcnet.processes import Process, Words, filter_beliefs, next_token_law
 
@@ -158,29 +163,34 @@ class Rows:
         """Rows of one sequence stay together; each row by itself for unique words."""
         return Groups("sequence", self.origin.numpy())
 
-    def probe(
-        self,
-        features: Float[Array, "N D"],
-        targets: Float[Array, "N T"],
-        protocol: Protocol = DEFAULT_PROTOCOL,
-        offsets: Sequence[bool] = (True, False),
-        groups: Groups | None = None,
-    ) -> pd.DataFrame:
-        """``probe`` on these rows; sampled rows are dealt by word unless groups are given.
-
-        Raises:
-            ValueError: as in ``probe``, and if no feature varies.
-        """
-        require_varying(features)
-        groups = self.by_word() if groups is None and self.departures else groups
-        table = probe(features, targets, self.lengths, self.probabilities, protocol, offsets, groups)
-        found = table["departures"]
-        return table.assign(departures=[", ".join(filter(None, (*self.departures, text))) for text in found])
+    @cached_property
+    def repeats(self) -> Repeats:
+        """Which rows are the same word."""
+        return Repeats.of(self)
 
     def _observer(self) -> Known:
         if self.known is None:
             raise ValueError("process=None: beliefs and laws of these rows need the process that emitted the tokens")
         return self.known
+
+
+def probe_data(
+    features: Float[Array, "N D"], targets: Float[Array, "N T"], rows: Weighted, groups: Groups | None = None
+) -> ProbeData:
+    """Checked rows for a probe; sampled ones are dealt to folds by word unless groups are given, and say so.
+
+    Args:
+        features, targets: one row per word.
+        rows: words, ``Rows`` or ``WeightedRows``.
+        groups: rows that must stay together.
+
+    Raises:
+        ValueError: naming the argument, what it holds and what it may hold.
+    """
+    if not isinstance(rows, Rows):
+        return ProbeData.checked(features, targets, rows, groups)
+    groups = rows.by_word() if groups is None and rows.departures else groups
+    return ProbeData.checked(features, targets, rows, groups, rows.departures)
 
 
 def _sequences(tokens: Int[Array, "B L"]) -> Int[Tensor, "B L"]:

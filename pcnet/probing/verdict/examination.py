@@ -14,8 +14,7 @@ from pcnet.probing.regression.principal import principal_coordinates
 from pcnet.probing.regression.protocol import Protocol
 from pcnet.probing.rows.dataset import as_numpy
 from pcnet.probing.rows.subject import Subject
-from pcnet.probing.verdict.answers import Comparison
-from pcnet.probing.verdict.gain import DECIDABLE_BELOW
+from pcnet.probing.verdict.answers import DECIDABLE_BELOW, Comparison
 from pcnet.probing.verdict.significance import Ruler, rank_p_value, strata_orders
 
 VERDICT_PROTOCOL = Protocol(fold_seeds=(0,), alphas=(1e-8, 1e-4, 1e-3, 1e-2, 1e-1))
