@@ -63,7 +63,7 @@ def test_controls_are_what_they_are_called(files, capsys):
     options = ("--process", "rrxor", "--logits", str(files / "logits.npy"), "--site", "last")
     assert run(files, *options, activations="sites.npz") == 0
     assert {path.name for path in (files / "out").iterdir()} == {
-        *("probe.png", "probe.svg", "scores.csv", "summary.csv")
+        *("probe.png", "probe.svg", "readings.csv", "scores.csv", "summary.csv")
     }
     text, table = capsys.readouterr().out, summary(files)
     assert "last: -0." in text and "the best control: nothing beyond its controls is shown" in text

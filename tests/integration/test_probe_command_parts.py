@@ -11,6 +11,7 @@ from pcnet.cli.probe import arrays, judgement
 from pcnet.cli.probe.controls import beside, of_tokens, untrained_networks
 from pcnet.cli.probe.judgement import judge
 from pcnet.cli.probe.question import Question
+from pcnet.cli.probe.readings import readings_of
 from pcnet.probing import ShuffledBeliefs, ShuffledEverywhere, ShuffledKeepingLastToken, reservoir
 from pcnet.probing.controls.banks import SPECTRAL_RADII
 from pcnet.processes import constrained_beliefs, mess3, rrxor, sample
@@ -134,6 +135,26 @@ def test_nothing_is_decided_on_mess3_by_the_verdict():
     verdict, text = judge(question, {"site": question.targets}, None, 0, silent)
     assert verdict.sites[0].answer.value == "not decidable here"
     assert "On all 120 words of up to 4 tokens:" in text  # 3 + 9 + 27 + 81
+
+
+def test_readings_are_calibration_and_the_angles_of_a_products_factors():
+    process = arrays.process_of("mess3,z1r", None, [], 0)
+    question = asked(process, 60, 4)
+    first, second = (process.composition.split(question.targets)[f"factor.{k}"].numpy() for k in (0, 1))
+    axes = np.linalg.qr(np.random.default_rng(0).standard_normal((8, 8)))[0]
+    apart = first @ axes[:3] + second @ axes[3:6]
+    shared = first @ axes[:3] + second @ axes[:3]
+    exact = {"apart": question.targets, "shared": question.targets}
+    table = readings_of(question, {"apart": apart, "shared": shared}, exact).set_index(["site", "measure"])
+    assert table.loc[("apart", "overlap factor.0, factor.1"), "value"] == pytest.approx(0, abs=1e-9)
+    assert table.loc[("shared", "overlap factor.0, factor.1"), "value"] == pytest.approx(1)
+    assert table.loc[("apart", "overlap factor.0, factor.1"), "chance"] == pytest.approx(2 / 8)
+    assert table.loc[("apart", "calibration_error"), "value"] == pytest.approx(0, abs=1e-9)
+    alone = asked(mess3(), 60, 4)
+    assert (
+        not readings_of(alone, {"site": alone.targets}, {"site": alone.targets})["measure"].str.contains("over").any()
+    )
+    assert readings_of(alone, {"site": alone.targets}, {"site": None}).empty
 
 
 def test_the_plane_is_that_of_the_two_greatest_variances(question):

@@ -78,7 +78,7 @@ def test_the_tokens_themselves_hold_nothing_beyond_themselves():
 def test_untrained_networks_hold_nothing_beyond_other_untrained_networks():
     # a nonlinear probe reads more from remembered words than from the tokens: only other networks show that
     states = [reservoir(POPULATION, 12, 0.9, np.random.default_rng(seed)) for seed in range(4)]
-    present, comparisons = ask(states[0], 3, [ControlBank("networks", states[1:])])
+    present, comparisons = ask(states[2], 3, [ControlBank("networks", [*states[:2], states[3]])])
     assert not present
     assert [each.control for each in comparisons] == ["linear probe", "additive_history", "networks"]
     assert comparisons[1].gain > 0.1 and comparisons[2].gain <= 0

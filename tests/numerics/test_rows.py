@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from pcnet.probing import Groups, Protocol, Rows, Subject, effective_sample_size, probe
+from pcnet.probing.regression.protocol import probe_rows
 from pcnet.processes import frdn, mess3, rrxor, sample, words
 
 QUICK = Protocol(fold_seeds=(0,), alphas=(1e-8, 1e-4, 1e-1))

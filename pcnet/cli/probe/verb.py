@@ -94,7 +94,11 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--logits", type=Path, metavar="FILE.npy", help="(B, L, V) of the next token: the model's softmax as a control"
     )
-    parser.add_argument("--process", metavar="NAME", help="what made the tokens; `pcnet process` lists the names")
+    parser.add_argument(
+        "--process",
+        metavar="NAME",
+        help="what made the tokens; `pcnet process` lists the names; NAME,NAME is a product, each token a pair",
+    )
     parser.add_argument("--matrices", type=Path, metavar="FILE.npy", help="an array (V, S, S) instead of --process")
     parser.add_argument(
         "--site", action="append", metavar="NAME", help="of an .npz, any number of times (default: all its sites)"
