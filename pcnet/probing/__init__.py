@@ -2,7 +2,7 @@
 
 Its rooms, each of which imports only what stands before it: `rows` (which words a probe sees, and what they may encode),
 `regression` (held-out scores of linear and nonlinear maps), `interventions` (states moved to another belief), `uncertainty`
-(intervals and tests over sequences and training seeds), `controls` (what a sceptic asks for), `geometry` (shapes, distances
+(intervals and tests over sequences and training seeds), `controls` (features and targets that know less than a model might), `geometry` (shapes, distances
 and subspaces of what is decoded) and `verdict`, which puts scores and controls together to one calibrated answer::
 
     rows = words(rrxor(), 8)  # every word of up to 8 tokens, with its exact belief
@@ -17,7 +17,6 @@ from pcnet.probing.controls.banks import (
     DefaultBanks,
     ScoredControlBank,
     UntrainedCopies,
-    default_banks,
     other_belief,
     reservoir,
 )
@@ -36,18 +35,16 @@ from pcnet.probing.controls.known import (
 )
 from pcnet.probing.controls.scoring import control_population_r2, permutation_scores, score_control
 from pcnet.probing.controls.shuffles import Shuffled, ShuffledBeliefs, ShuffledEverywhere, ShuffledKeepingLastToken
-from pcnet.probing.geometry.calibration import Reliability, reliability
+from pcnet.probing.geometry.calibration import reliability
 from pcnet.probing.geometry.distances import distance_r2, prefix_counts
 from pcnet.probing.geometry.location import SiteState, at_a_glance, site_states, where
-from pcnet.probing.geometry.merging import Separation, separation
+from pcnet.probing.geometry.merging import separation
 from pcnet.probing.geometry.shapes import (
-    CorrelationDimension,
     correlation_dimension,
     procrustes_residual,
-    simplex_projection,
 )
 from pcnet.probing.geometry.subspaces import dimensions_for, factor_overlaps, participation_ratio
-from pcnet.probing.geometry.unsupervised import PredictiveGeometry, predictive_geometry
+from pcnet.probing.geometry.unsupervised import predictive_geometry
 from pcnet.probing.interventions.edits import (
     Ablation,
     Edit,
@@ -59,7 +56,7 @@ from pcnet.probing.interventions.edits import (
     RandomEdit,
 )
 from pcnet.probing.interventions.futures import EditedFutures, edited_futures, model_futures, next_tokens, own_futures
-from pcnet.probing.interventions.outcomes import Agreement, Pairs, agreement, divergence
+from pcnet.probing.interventions.outcomes import Pairs, agreement, divergence
 from pcnet.probing.interventions.places import (
     AllValues,
     ClampedLevel,
@@ -76,7 +73,7 @@ from pcnet.probing.regression.probes import LinearProbe, PrincipalComponentProbe
 from pcnet.probing.regression.protocol import Protocol, decode, population_r2, probe
 from pcnet.probing.rows.dataset import WeightedRows, effective_sample_size, equal_weights, probability_weights
 from pcnet.probing.rows.groups import Groups
-from pcnet.probing.rows.prefix_walk import Walk, walk
+from pcnet.probing.rows.prefix_walk import walk
 from pcnet.probing.rows.sources import Rows
 from pcnet.probing.rows.subject import Subject
 from pcnet.probing.rows.targets import (
@@ -88,10 +85,10 @@ from pcnet.probing.rows.targets import (
     next_token_law,
     predicted_belief,
 )
-from pcnet.probing.uncertainty.clusters import ClusterFits, cluster_fits
-from pcnet.probing.uncertainty.intervals import Interval, NoInterval, bootstrap_interval, seed_interval
-from pcnet.probing.uncertainty.paired import PairedTest, paired_seeds
-from pcnet.probing.verdict.answers import Answer, Comparison, SiteVerdict, Verdict
+from pcnet.probing.uncertainty.clusters import cluster_fits
+from pcnet.probing.uncertainty.intervals import Interval, bootstrap_interval, seed_interval
+from pcnet.probing.uncertainty.paired import paired_seeds
+from pcnet.probing.verdict.answers import Answer, Verdict
 from pcnet.probing.verdict.examination import VERDICT_PROTOCOL, Examination
 from pcnet.probing.verdict.judgement import Judge, examine, judge
 from pcnet.probing.verdict.presence import PresenceCheck
@@ -101,16 +98,12 @@ __all__ = [
     "VERDICT_PROTOCOL",
     "Ablation",
     "AdditiveHistory",
-    "Agreement",
     "AllValues",
     "Answer",
     "ClampedLevel",
-    "ClusterFits",
-    "Comparison",
     "ConstrainedBelief",
     "Control",
     "ControlBank",
-    "CorrelationDimension",
     "DefaultBanks",
     "Edit",
     "EditedFutures",
@@ -129,15 +122,12 @@ __all__ = [
     "ModelSoftmax",
     "Moment",
     "NextTokenLaw",
-    "NoInterval",
     "NonlinearProbe",
     "NotSettledError",
-    "PairedTest",
     "Pairs",
     "PartitionControl",
     "PatternEdit",
     "Place",
-    "PredictiveGeometry",
     "PresenceCheck",
     "PrincipalComponentProbe",
     "Protocol",
@@ -145,22 +135,18 @@ __all__ = [
     "RandomAblation",
     "RandomEdit",
     "RandomSubspace",
-    "Reliability",
     "ResidualHistory",
     "ResidualStream",
     "Rows",
     "ScoredControlBank",
-    "Separation",
     "Shuffled",
     "ShuffledBeliefs",
     "ShuffledEverywhere",
     "ShuffledKeepingLastToken",
     "SiteState",
-    "SiteVerdict",
     "Subject",
     "UntrainedCopies",
     "Verdict",
-    "Walk",
     "WeightedRows",
     "affinely_invisible_belief",
     "agreement",
@@ -171,7 +157,6 @@ __all__ = [
     "control_population_r2",
     "correlation_dimension",
     "decode",
-    "default_banks",
     "dimensions_for",
     "distance_r2",
     "divergence",
@@ -206,7 +191,6 @@ __all__ = [
     "score_control",
     "seed_interval",
     "separation",
-    "simplex_projection",
     "site_states",
     "steer_to_belief",
     "steer_to_law",

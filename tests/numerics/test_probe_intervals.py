@@ -8,7 +8,6 @@ from sklearn.metrics import r2_score
 
 from pcnet.probing import (
     Interval,
-    NoInterval,
     Protocol,
     bootstrap_interval,
     cluster_fits,
@@ -104,8 +103,6 @@ def test_training_seeds_have_students_interval():
     assert isinstance(found, Interval)
     assert (found.low, found.high) == pytest.approx((low, high))
     assert str(found) == "0.914 (0.880 to 0.948, 95 % over 5 training seeds)"
-    alone = seed_interval([0.5])
-    assert isinstance(alone, NoInterval) and str(alone) == "0.500 (one training seed: no interval)"
 
 
 def test_paired_seeds_is_students_test():
@@ -126,7 +123,7 @@ def test_paired_seeds_is_students_test():
         (lambda: bootstrap_interval(np.zeros(3), np.zeros((4, 1)), np.arange(4)), r"errors \(3,\)"),
         (lambda: bootstrap_interval(np.full(20, np.nan), np.zeros((20, 1)), np.arange(20)), "row 0: error nan"),
         (lambda: bootstrap_interval(np.zeros(20), np.zeros((20, 1)), np.arange(20)), "all rows are equal"),
-        (lambda: seed_interval([]), "at least 1"),
+        (lambda: seed_interval([0.5]), "at least 2"),
         (lambda: seed_interval([0.1, np.inf]), r"scores\[1\]=inf"),
         (lambda: paired_seeds([0.1], [0.2]), "at least 2"),
         (lambda: paired_seeds([0.1, 0.2], [0.2, 0.3, 0.1]), "first has 2 scores and second 3"),

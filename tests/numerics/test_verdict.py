@@ -17,7 +17,6 @@ from pcnet.probing import (
     Protocol,
     Subject,
     UntrainedCopies,
-    default_banks,
     examine,
     holm,
     judge,
@@ -45,7 +44,7 @@ def subject(process, length, **model):
 def bench():
     """Rrxor with all its controls, two of its banks left out of the default ones for speed."""
     whole = subject(rrxor(), 8)
-    banks = default_banks(whole.words, WIDTH, 5, 2, num_members=19)
+    banks = DefaultBanks(19).banks(whole, "", WIDTH)
     return Examination.of(whole, [banks[1], banks[3]])
 
 
@@ -291,7 +290,7 @@ def test_one_entry_gives_what_its_parts_give():
     first = ask({"belief": planted(belief, 50.0)})
     again = ask({"belief": planted(belief, 50.0)})
     assert asked == list(range(19)) and first.table().equals(again.table()) and first.answer is Answer.YES
-    banks = [*default_banks(whole.words, WIDTH, 5, 2, 19, seed=3), ControlBank("untrained copies", [*random.values()])]
+    banks = [*DefaultBanks(19, seed=3).banks(whole, "", WIDTH), ControlBank("untrained copies", [*random.values()])]
     expected = examine(Examination.of(whole, banks), {"belief": planted(belief, 50.0)}, num_permutations=39, seed=5)
     assert first.table().equals(expected.table())
 

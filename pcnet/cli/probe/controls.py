@@ -1,4 +1,4 @@
-"""Features that know less than a model might, for rows of somebody's sequences: made a few rows at a time."""
+"""Features that know less than a model might, for the rows of given sequences: made a few rows at a time."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""The calibrated answer for rows that somebody sampled: on all words up to the length at which none is missing."""
+"""The calibrated answer for sampled rows: on all words up to the length at which none is missing."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

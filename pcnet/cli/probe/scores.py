@@ -51,7 +51,7 @@ def scores_of(
         question: what to decode, from which rows.
         sites: features of each.
         logits: the model's, if its softmax is to be a control.
-        scratch: where features are kept that aren't somebody's file.
+        scratch: where features are kept that aren't in a file of the user's.
         permutations: of each kind of shuffled targets.
         seed: of permutations, networks and subspaces.
         progress: is told what is being done.

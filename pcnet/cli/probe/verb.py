@@ -124,6 +124,6 @@ def _check(known: argparse.Namespace) -> None:
 
 
 def _progress(doing: str) -> None:
-    """One line that says what is being done, where somebody watches."""
+    """One line that says what is being done, if standard error is a terminal."""
     if sys.stderr.isatty():
         print(f"\r\x1b[K{doing}", end="", file=sys.stderr, flush=True)

@@ -2,7 +2,7 @@
 
 import abc
 import math
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -71,7 +71,7 @@ class ControlBank(BankSource):
 
 @dataclass(frozen=True, eq=False)
 class DefaultBanks(BankSource):
-    """Untrained recurrent networks as wide as the site, and beliefs of other processes: `default_banks` for any site.
+    """Untrained networks as wide as the site, one bank for each of ``SPECTRAL_RADII``, and beliefs of other processes.
 
     Args:
         num_members: of each bank.
@@ -89,8 +89,18 @@ class DefaultBanks(BankSource):
         return width
 
     def banks(self, subject: Subject, site: str, width: int) -> tuple[ControlBank, ...]:
-        process = subject.process
-        return default_banks(subject.words, width, process.num_states, process.vocab_size, self.num_members, self.seed)
+        words, process = subject.words, subject.process
+        generator = np.random.default_rng(self.seed)
+
+        def bank(name: str, draw: Callable[[], np.ndarray]) -> ControlBank:
+            return ControlBank(name, tuple(draw() for _ in range(self.num_members)))
+
+        reservoirs = [
+            bank(f"reservoir_{radius}", lambda radius=radius: reservoir(words, width, radius, generator))
+            for radius in SPECTRAL_RADII
+        ]
+        others = bank("other_process", lambda: other_belief(words, process.num_states, process.vocab_size, generator))
+        return (*reservoirs, others)
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,31 +202,6 @@ def other_belief(
             after = belief[rows] @ matrices[token]
             belief[rows] = after / after.sum(axis=1, keepdims=True)
     return belief
-
-
-def default_banks(
-    words: Words, width: int, num_states: int, vocab_size: int, num_members: int = 39, seed: int = 0
-) -> tuple[ControlBank, ...]:
-    """Untrained networks of matched width, one bank for each of ``SPECTRAL_RADII``, and beliefs of other processes.
-
-    Args:
-        words: the rows.
-        width: of the reservoirs.
-        num_states, vocab_size: of the other processes.
-        num_members: of each bank.
-        seed: of every draw.
-    """
-    generator = np.random.default_rng(seed)
-
-    def bank(name: str, draw: Callable[[], np.ndarray]) -> ControlBank:
-        return ControlBank(name, tuple(draw() for _ in range(num_members)))
-
-    reservoirs: Iterable[ControlBank] = (
-        bank(f"reservoir_{radius}", lambda radius=radius: reservoir(words, width, radius, generator))
-        for radius in SPECTRAL_RADII
-    )
-    others = bank("other_process", lambda: other_belief(words, num_states, vocab_size, generator))
-    return (*reservoirs, others)
 
 
 def least_members(num_sites: int, level: float) -> int:

@@ -1,6 +1,6 @@
-"""What a sceptic asks for: features that know less than a model might. Each is scored as the model's own are.
+"""Controls that put features that know less than a model might in the place of the model's.
 
-`shuffles` has the controls that take the place of the targets, `banks` networks that nobody taught.
+`shuffles` has the controls that put other targets in the place of the true ones, `banks` untrained networks.
 """
 
 import abc

@@ -40,7 +40,7 @@ class Protocol:
         alphas: ridge penalties, ascending, relative to the top eigenvalue of the standardised Gram matrix.
         min_position_words: a single position with fewer words gets no score.
         fit_by_probability: whether fits, too, weight words by probability. With short words held out (an
-            ``always_training_length`` of 0) the score is a lottery: a few likely words decide it.
+            ``always_training_length`` of 0) the score depends on the deal: a few likely words decide it.
 
     Raises:
         ValueError: naming the argument, its value and what is allowed.

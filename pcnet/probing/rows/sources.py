@@ -1,4 +1,4 @@
-"""Rows that a probe sees: a process's words once each, or every position of sequences that somebody sampled."""
+"""Rows that a probe sees: a process's words once each, or every position of sampled sequences."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -43,7 +43,7 @@ class Rows:
         origin: sequence of each row.
         lengths: how many of its tokens a row has seen, at least 1.
         probabilities: weight of each row among those of its length.
-        known: beliefs and laws; None if nobody knows the process.
+        known: beliefs and laws; None if the process isn't known.
         departures: how these rows depart from the default protocol, for the column of that name.
     """
 
@@ -143,7 +143,7 @@ class Rows:
         return Groups.of("word", [self.lengths.numpy(), *self.tokens.numpy().T])
 
     def by_suffix(self, num_tokens: int) -> Groups:
-        """Rows that end in the same tokens stay together, so a table of endings is worth nothing.
+        """Rows that end in the same tokens stay together, so a table of endings predicts nothing.
 
         Args:
             num_tokens: how many; "before the start" counts as a token. At least 1.

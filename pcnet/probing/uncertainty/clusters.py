@@ -61,9 +61,9 @@ def cluster_fits(
     dealt = np.random.default_rng(protocol.fold_seeds[0]).permutation(len(names)) % protocol.num_folds
     labels = dealt[group]
     design, weights = Design.single(data.features, data.targets), np.ones(rows)
-    centre, nobody = design.centre(), np.arange(0)
+    centre, no_rows = design.centre(), np.arange(0)
     folds = [measure(design, weights, np.flatnonzero(labels == fold), centre) for fold in range(protocol.num_folds)]
-    fits = crossfit(measure(design, weights, nobody, centre), folds, protocol.alphas, True, 1)
+    fits = crossfit(measure(design, weights, no_rows, centre), folds, protocol.alphas, True, 1)
     errors = np.empty(rows)
     for fold, fit in enumerate(fits):
         for part in chunks(np.flatnonzero(labels == fold)):

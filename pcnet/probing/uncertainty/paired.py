@@ -49,8 +49,6 @@ def paired_seeds(first: Sequence[float], second: Sequence[float], level: float =
             f"first has {len(one)} scores and second {len(other)}; give one of each for every training seed"
         )
     interval = seed_interval(one - other, level)
-    if not isinstance(interval, Interval):
-        raise AssertionError("two differences have an interval")
     deviation = (one - other).std(ddof=1) / np.sqrt(len(one))
     if deviation > 0:
         p_value = float(2 * scipy.stats.t.sf(abs(interval.estimate) / deviation, len(one) - 1))

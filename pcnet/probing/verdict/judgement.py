@@ -19,7 +19,7 @@ from pcnet.probing.verdict.significance import holm
 
 
 def unheard(_message: str) -> None:
-    """Takes what is being done, and tells nobody."""
+    """Takes a message and does nothing with it."""
 
 
 def judge(
