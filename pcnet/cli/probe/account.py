@@ -5,7 +5,7 @@ import pandas as pd
 from pcnet.cli.probe.controls import NETWORKS
 from pcnet.cli.probe.question import Question
 from pcnet.cli.probe.scores import ALL_TOGETHER, SUBSPACES, headline_rows
-from pcnet.probing.verdict.answers import DECIDABLE_BELOW
+from pcnet.probing.controls.tested import DECIDABLE_BELOW
 
 LABELS = {
     "": "the site itself",

@@ -22,6 +22,9 @@ from pcnet.probing.rows.dataset import Array, as_numpy, equal_weights
 from pcnet.probing.rows.subject import Subject
 from pcnet.probing.rows.targets import TOLERANCE, group_means
 
+DECIDABLE_BELOW = 0.95
+"""A control that explains this much of the targets leaves too little to show anything beyond it."""
+
 
 @dataclass(frozen=True, eq=False)
 class ControlTest:
@@ -46,6 +49,11 @@ class ControlTest:
     residual: Float[np.ndarray, "N T"]
     strata: Int[np.ndarray, " N"]
     population_r2: float
+
+    @property
+    def decides(self) -> bool:
+        """Whether the control leaves enough of the targets for an answer."""
+        return self.population_r2 < DECIDABLE_BELOW
 
     @classmethod
     def of(cls, control: Control, subject: Subject) -> Self:

@@ -14,8 +14,6 @@ from pcnet.probing.rows.dataset import (
     ProbeData,
     Weighted,
     as_numpy,
-    effective_sample_size,
-    probability_weights,
 )
 from pcnet.probing.rows.groups import Groups
 from pcnet.probing.rows.repeats import Repeats
@@ -118,11 +116,6 @@ class Rows:
     def next_token_laws(self) -> Float[Tensor, "N V"]:
         """Law of the token that follows."""
         return self._observer().next_token_laws
-
-    @property
-    def n_eff(self) -> float:
-        """Effective sample size of the rows weighted by probability, each length with the same mass."""
-        return effective_sample_size(probability_weights(self.lengths.numpy(), self.probabilities.numpy()))
 
     def flatten(self, activations: Float[Array, "B L D"]) -> Float[Array, "N D"]:
         """One row per position, no copy made.

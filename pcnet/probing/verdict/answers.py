@@ -6,9 +6,6 @@ from enum import Enum
 import numpy as np
 import pandas as pd
 
-DECIDABLE_BELOW = 0.95
-"""A control that explains this much of the targets leaves too little to show anything beyond it."""
-
 COLUMNS = {
     "site": "name of the site",
     "answer": "of the site: yes, no, not decidable here, or present, not linear",
@@ -53,11 +50,6 @@ class Comparison:
     gain: float
     p_value: float = float("nan")
     population_r2: float = float("nan")
-
-    @property
-    def decides(self) -> bool:
-        """Whether the control leaves enough of the targets for an answer."""
-        return not self.population_r2 >= DECIDABLE_BELOW
 
     def __str__(self) -> str:
         known = "" if np.isnan(self.population_r2) else f"  explains {self.population_r2:.3f} by itself"

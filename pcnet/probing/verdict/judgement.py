@@ -12,7 +12,7 @@ from pcnet.probing.controls.tested import ControlTest, softmax_test
 from pcnet.probing.rows.dataset import Array, ProbeData, effective_sample_size
 from pcnet.probing.rows.repeats import Repeats
 from pcnet.probing.rows.subject import Subject
-from pcnet.probing.verdict.answers import DECIDABLE_BELOW, Answer, Comparison, SiteVerdict, Verdict
+from pcnet.probing.verdict.answers import Answer, Comparison, SiteVerdict, Verdict
 from pcnet.probing.verdict.examination import Examination
 from pcnet.probing.verdict.presence import PresenceCheck
 from pcnet.probing.verdict.significance import holm
@@ -115,7 +115,7 @@ class Judge:
         subject = self.examination.subject
         extra = () if logits is None else (softmax_test(replace(subject, logits=self._repeats.join(logits))),)
         controls = (*self.examination.controls, *extra)
-        if not all(control.population_r2 < DECIDABLE_BELOW for control in controls):
+        if not all(control.decides for control in controls):
             return undecided(self.examination, features, controls, self.level, self.num_permutations)
         found = []
         for number, (name, each) in enumerate(features.items(), start=1):
@@ -192,7 +192,7 @@ def examine(
         level, num_permutations, seed: as in ``judge``.
     """
     controls = (*examination.controls, *extra)
-    if not all(control.population_r2 < DECIDABLE_BELOW for control in controls):
+    if not all(control.decides for control in controls):
         return undecided(examination, sites, controls, level, num_permutations)
     found = [examination.compare(each, controls, num_permutations, seed) for each in sites.values()]
     return decided(examination, sites, found, level, num_permutations)
