@@ -5,7 +5,6 @@ from .baselines import Transformer as Transformer
 from .diagnostics import Diagnosis as Diagnosis
 from .diagnostics import InferenceIsTrivial as InferenceIsTrivial
 from .diagnostics import diagnose as diagnose
-from .diagnostics import evaluate as evaluate
 from .energies import AutogradEnergy as AutogradEnergy
 from .energies import Bernoulli as Bernoulli
 from .energies import Categorical as Categorical

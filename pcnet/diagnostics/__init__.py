@@ -9,19 +9,16 @@ from pcnet.diagnostics.condition import conditioning
 from pcnet.diagnostics.descent import course
 from pcnet.diagnostics.diagnosis import Diagnosis, diagnose
 from pcnet.diagnostics.regime import Regime, Standing, standing
-from pcnet.diagnostics.scoring import Scores, evaluate
 from pcnet.networks.graph.trivial import InferenceIsTrivial, inference_is_trivial, warn_if_trivial
 
 __all__ = [
     "Diagnosis",
     "InferenceIsTrivial",
     "Regime",
-    "Scores",
     "Standing",
     "conditioning",
     "course",
     "diagnose",
-    "evaluate",
     "inference_is_trivial",
     "standing",
     "warn_if_trivial",
