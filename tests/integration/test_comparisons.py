@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from comparisons import digits, still_image
-from comparisons.kept import whole
+from comparisons import still_image
+from comparisons.digits import interval
 from comparisons.solvers import __main__ as solvers
 from comparisons.solvers.course import Course
 from comparisons.solvers.minima import GOAL, Minima
@@ -18,10 +18,31 @@ from comparisons.solvers.points import SMOKE, Point, make
 from comparisons.solvers.race import DEFAULT, ERRORS, PLAIN, VALUES, Bench
 from comparisons.solvers.tables import verdict
 from pcnet import CurvedProblem, EnergyPoint, Euler, GaussNewton, Inference, Momentum, NewtonCG
+from pcnet.experiments import command
+from pcnet.files import whole
 from pcnet.typing import State
 
-PICTURES = {digits: ["digits.png"], solvers: ["solvers.png"], still_image: ["digits-0.png", "patches-0.png"]}
+PICTURES = {solvers: ["solvers.png"], still_image: ["digits-0.png", "patches-0.png"]}
 each = pytest.mark.parametrize("command", list(PICTURES), ids=lambda command: command.__name__)
+
+EXPERIMENTS = {"comparisons.digits.Digits": ["digits.png"]}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("class_path", EXPERIMENTS)
+def test_a_comparison_runs_shortened_and_does_nothing_twice(
+    class_path: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    folder = tmp_path / "run"
+    arguments = ["--smoke", "--out", str(folder), "--workers", "0"]
+    assert command(class_path, arguments) == 0
+    printed = capsys.readouterr().out
+    parts = {path: path.stat().st_mtime_ns for path in folder.glob("parts/*/*.csv")}
+    assert all((folder / name).stat().st_size > 10_000 for name in EXPERIMENTS[class_path])
+    for again in ([], ["--replot"]):
+        assert command(class_path, [*arguments, *again]) == 0
+        assert capsys.readouterr().out == printed
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("parts/*/*.csv")} == parts
 
 
 @pytest.mark.slow
@@ -51,7 +72,7 @@ def test_nothing_to_plot_is_said_in_a_line(command: ModuleType, tmp_path: Path, 
 def test_the_interval_of_paired_differences() -> None:
     """Nadeau & Bengio 2003, by hand: 4 differences in 2 folds have a variance of (1/4 + 1) times theirs."""
     differences = np.array([0.0, 1.0, 2.0, 3.0])
-    mean, half = digits.interval(differences, 2)
+    mean, half = interval(differences, 2)
     assert mean == 1.5
     assert half == pytest.approx(3.182446305284263 * (1.25 * 5 / 3) ** 0.5)
 
