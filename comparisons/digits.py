@@ -97,15 +97,7 @@ class Digits(Experiment):
 
     name: ClassVar[str] = "digits"
     schema = Schema(trainings="kind:text rule:text fold seed rate accuracy")
-    smoke: ClassVar[dict] = {
-        "hidden": [16],
-        "deep_layers": 4,
-        "deep_width": 16,
-        "epochs": 2,
-        "folds": 2,
-        "seeds": [0],
-        "rows": 300,
-    }
+    smoke: ClassVar[dict] = dict(hidden=[16], deep_layers=4, deep_width=16, epochs=2, folds=2, seeds=[0], rows=300)
 
     def jobs(self) -> list[Job]:
         cases = [(rule, fold) for rule in RULES for fold in range(self.folds)]

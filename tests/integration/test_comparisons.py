@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from comparisons import still_image
 from comparisons.digits import interval
 from comparisons.solvers import __main__ as solvers
 from comparisons.solvers.course import Course
@@ -22,7 +21,7 @@ from pcnet.experiments import command
 from pcnet.files import whole
 from pcnet.typing import State
 
-PICTURES = {solvers: ["solvers.png"], still_image: ["digits-0.png", "patches-0.png"]}
+PICTURES = {solvers: ["solvers.png"]}
 each = pytest.mark.parametrize("command", list(PICTURES), ids=lambda command: command.__name__)
 
 EXPERIMENTS = {"comparisons.digits.Digits": ["digits.png"]}
