@@ -15,8 +15,8 @@ from pcnet.cli.probe.judgement import judge
 from pcnet.cli.probe.question import Question
 from pcnet.cli.probe.readings import readings_of
 from pcnet.cli.probe.scores import decoded_beliefs, scores_of
+from pcnet.files import replace_file
 from pcnet.report.probe_picture import draw_probe
-from pcnet.tables import replace_file
 
 FOLDER = Path("runs/probe")
 
