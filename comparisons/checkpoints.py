@@ -1,14 +1,17 @@
 """The trained models of ``pcnet compare``, in its run's folder; what is missing there is trained by the same jobs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from pcnet.experiments import Borrowed, ConfigError, Job
+from pcnet.experiments import Borrowed, ConfigError, Experiment, Job
 from pcnet.experiments.beliefs import BeliefComparison
 from pcnet.experiments.settings import build, find, read, resolve
 from pcnet.predictor import Predictor
+
+MODELS = ("transformer", "gru", "temporal_pc", "temporal_pc_nudged", "temporal_pc_local")
+"""The names of the models in all configurations."""
 
 
 @dataclass(frozen=True)
@@ -65,3 +68,30 @@ class TrainedModels:
     def snapshots(self, model: str, seed: int) -> dict[int, Predictor]:
         """A model as it was while it was trained, by optimiser step; those that were kept."""
         return self.comparison.kept_snapshots(model, seed, self.folder)
+
+
+class AboutTrainedModels(Experiment):
+    """What experiments about these models share; the attributes are settings of each.
+
+    Attributes:
+        processes: names of configurations of ``pcnet compare``, each with the longest word that is looked at.
+        models: names of their models.
+        seeds: of training.
+        runs: the folder that holds the folders of runs of ``pcnet compare``; None is a folder inside this run's own, with
+            models that are hardly trained.
+    """
+
+    processes: Mapping[str, int]
+    models: Sequence[str]
+    seeds: Sequence[int]
+    runs: str | None
+
+    def borrowed(self, folder: Path) -> list[Borrowed]:
+        short = self.runs is None
+        return [
+            self.trained_models(process, folder).borrowed(self.models, self.seeds, short) for process in self.processes
+        ]
+
+    def trained_models(self, process: str, files: Path) -> TrainedModels:
+        """The models of one configuration, for a job of this run."""
+        return TrainedModels(process, files / "runs" if self.runs is None else Path(self.runs))

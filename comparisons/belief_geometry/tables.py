@@ -4,10 +4,9 @@ from itertools import combinations
 
 import pandas as pd
 
-from comparisons.belief_geometry_figures import by_model
+from comparisons.belief_geometry.measures import NOTHING, PROBE, TRUTHLESS
+from comparisons.model_pictures import by_model, spread
 from pcnet.probing import paired_seeds
-
-TRUTHLESS, NOTHING = "without truth", "without truth, futures shuffled"
 
 
 def headline(table: pd.DataFrame) -> pd.DataFrame:
@@ -17,14 +16,16 @@ def headline(table: pd.DataFrame) -> pd.DataFrame:
     values = ended["site"] == "all value"
     inferring = ended["model"].isin(ended[values]["model"])
     last = ended["site"] == [single[key] for key in zip(ended["process"], ended["model"], strict=True)]
-    return by_model(ended[values | (last & ~inferring)]).sort_values("process", kind="stable")
+    return by_model(ended[values | (last & ~inferring)])
 
 
 def summary(table: pd.DataFrame, outlines: pd.DataFrame) -> pd.DataFrame:
     """A line per process and model: the headline site trained and untrained, all layers together, and the shapes."""
     lines = []
     for (process, model), rows in headline(table).groupby(["process", "model"], sort=False):
-        kept, copies = (rows[rows["copy"].str.startswith(kind)]["r2"] for kind in ("trained", "untrained"))
+        kept, copies = (rows[rows["copy"] == kind]["r2"] for kind in ("trained", "untrained"))
+        if not len(kept):
+            continue
         layers = (table["site"] == "all activation") & (table["copy"] == "trained") & (table["weights"] == "equal")
         layers &= (table["process"] == process) & (table["model"] == model) & (table["target"] == "belief")
         line = {"process": process, "model": model, "seeds": kept.count(), "R2": spread(kept)}
@@ -37,8 +38,8 @@ def summary(table: pd.DataFrame, outlines: pd.DataFrame) -> pd.DataFrame:
 def outline(rows: pd.DataFrame) -> dict[str, str]:
     """How the set that is decoded with and without ground truth compares with the exact one."""
     kept = rows[rows["copy"] == "trained"].groupby("decoder").get_group
-    bare = rows[rows["copy"].str.startswith("untrained") & (rows["decoder"] == TRUTHLESS)]
-    read, blind, nothing = (kept(name) for name in ("probe", TRUTHLESS, NOTHING))
+    bare = rows[(rows["copy"] == "untrained") & (rows["decoder"] == TRUTHLESS)]
+    read, blind, nothing = (kept(name) for name in (PROBE, TRUTHLESS, NOTHING))
     return {
         "distance R2": spread(read["distance_r2"]),
         "Procrustes": spread(read["procrustes"]),
@@ -66,11 +67,3 @@ def differences(table: pd.DataFrame) -> pd.DataFrame:
                 line |= {"difference in R2": f"{test.difference.estimate:+.3f}"}
                 lines.append(line | {"95 % interval": f"{low:+.3f} to {high:+.3f}", "p": f"{test.p_value:.3g}"})
     return pd.DataFrame(lines)
-
-
-def spread(values: pd.Series) -> str:
-    """Median, with the range where there are several; a dash where there is none."""
-    if values.isna().all():
-        return "-"
-    text = f"{values.median():.3f}"
-    return text if len(values) < 2 else f"{text} ({values.min():.3f} to {values.max():.3f})"
