@@ -29,7 +29,10 @@ def summary(table: pd.DataFrame, outlines: pd.DataFrame) -> pd.DataFrame:
         layers = (table["site"] == "all activation") & (table["copy"] == "trained") & (table["weights"] == "equal")
         layers &= (table["process"] == process) & (table["model"] == model) & (table["target"] == "belief")
         line = {"process": process, "model": model, "seeds": kept.count(), "R2": spread(kept)}
-        line |= {"all layers": spread(table[layers]["r2"]), "best untrained R2": f"{copies.max():.3f}"}
+        line |= {
+            "all layers": spread(table[layers]["r2"]),
+            "best untrained R2": f"{copies.max():.3f}" if len(copies) else "-",
+        }
         mine = outlines[(outlines["process"] == process) & (outlines["model"] == model)]
         lines.append(line | outline(mine))
     return pd.DataFrame(lines)
