@@ -5,14 +5,16 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from fnmatch import filter as matching
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 from torch import Tensor, nn
 
-from comparisons.checkpoints import AboutTrainedModels, TrainedModels
+from comparisons.checkpoints import AboutTrainedModels
 from pcnet.experiments import Job, Report, Tables
+from pcnet.experiments.beliefs import BeliefComparison
 from pcnet.predictor import Predictor
 from pcnet.probing import Protocol, probe
 from pcnet.processes import Words, words
@@ -22,72 +24,72 @@ ONE_DEAL = Protocol(fold_seeds=(0,))
 ITERATIONS = (0, 1, 2, 4, 8, 16, 32, 64, 128)
 
 
-@dataclass(frozen=True)
-class Case:
-    """A trained model, or an untrained copy of it, with the words that it reads.
+class Look(NamedTuple):
+    """A model to look at: a trained one, or an untrained copy (then the seed is that of its weights)."""
 
-    Args:
-        models: of its configuration.
-        model: its name.
-        copy: trained or untrained.
-        seed: of training, or of the untrained copy's weights.
-        length: of the longest word.
-    """
-
-    models: TrainedModels
+    process: str
     model: str
     copy: str
     seed: int
-    length: int
 
-    @cached_property
-    def predictor(self) -> Predictor:
-        """In evaluation mode."""
-        return (self.models.trained if self.copy == "trained" else self.models.untrained)(self.model, self.seed)
+    @property
+    def label(self) -> str:
+        """All of it in one word."""
+        return f"{self.process}-{self.model}-{self.copy}{self.seed}"
 
-    @cached_property
-    def rows(self) -> Words:
-        """All words up to the longest."""
-        return words(self.models.comparison.process, self.length)
+
+@dataclass(frozen=True)
+class Case:
+    """A model with the words that it reads.
+
+    Args:
+        which: of them.
+        comparison: that it is part of.
+        predictor: the model, in evaluation mode.
+        rows: all words up to the longest.
+    """
+
+    which: Look
+    comparison: BeliefComparison
+    predictor: Predictor
+    rows: Words
 
     def iterating(self) -> AbstractContextManager[None]:
         """While this lasts, a network that infers does so by the solver whose iterations are looked at."""
-        inference, solver = self.predictor.inference, self.models.comparison.evaluation.iteration_solver
-        return self.predictor.examining(replace(inference, solver=solver, max_steps=max(ITERATIONS)))
+        solver = self.comparison.evaluation.iteration_solver
+        return self.predictor.examining(replace(self.predictor.inference, solver=solver, max_steps=max(ITERATIONS)))
 
 
+@dataclass(frozen=True)
 class EverySite(AboutTrainedModels):
     """The same measurement of every trained model and of its untrained copies, each a job.
 
-    Attributes:
-        copies: untrained copies of each model: same initialiser and scale, seeds 0, 1, ...
+    Args:
+        copies: untrained copies of each model, with the same initialiser and scale, and seeds 0, 1, ...
     """
 
-    copies: int
+    copies: int = 3
 
     @abc.abstractmethod
     def measure(self, case: Case, files: Path) -> Tables:
         """The tables of one model; process, model, copy and seed are put to them afterwards."""
 
     def jobs(self) -> Sequence[Job]:
-        # predictive-coding networks take longest and stand last among the models
-        return [
-            Job(f"{process}-{model}-{copy}{seed}", partial(self.look, process, model, copy, seed))
-            for model in reversed(self.models)
-            for process in self.processes
-            for copy, seeds in (("trained", self.seeds), ("untrained", range(self.copies)))
-            for seed in seeds
-        ]
+        copies = [("trained", seed) for seed in self.seeds] + [("untrained", seed) for seed in range(self.copies)]
+        looks = [Look(*pair, *copy) for pair in self.pairs for copy in copies]
+        return [Job(which.label, partial(self.look, which)) for which in looks]
 
-    def case(self, process: str, model: str, copy: str, seed: int, files: Path) -> Case:
+    def case(self, which: Look, files: Path) -> Case:
         """A model with the words that this run reads."""
-        return Case(self.trained_models(process, files), model, copy, seed, self.processes[process])
+        models = self.trained_models(which.process, files)
+        take = models.trained if which.copy == "trained" else models.untrained
+        rows = words(models.comparison.process, self.processes[which.process])
+        return Case(which, models.comparison, take(which.model, which.seed), rows)
 
-    def look(self, process: str, model: str, copy: str, seed: int, files: Path, told: Report) -> Tables:
+    def look(self, which: Look, files: Path, told: Report) -> Tables:
         """Measure one model."""
-        tables = self.measure(self.case(process, model, copy, seed, files), files)
-        labels = {"process": process, "model": model, "copy": copy, "seed": seed}
-        return {name: table.assign(**labels) for name, table in tables.items()}
+        tables = self.measure(self.case(which, files), files)
+        return {name: table.assign(**which._asdict()) for name, table in tables.items()}
 
 
 def present(model: nn.Module, patterns: Sequence[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """How models are named, coloured, ordered and drawn wherever they stand side by side, site by site."""
 
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ NAMES = {
     "temporal_pc_nudged": "PC, nudged",
     "temporal_pc_local": "PC, local",
 }
-COLOURS = dict(zip(NAMES, ("#0072B2", "#009E73", "#D55E00", "#CC79A7", "#7F7F7F"), strict=True))
+COLOURS = defaultdict(lambda: "black", zip(NAMES, ("#0072B2", "#009E73", "#D55E00", "#CC79A7", "#7F7F7F"), strict=True))
 
 
 def by_model(rows: pd.DataFrame) -> pd.DataFrame:
@@ -84,7 +85,9 @@ class Picture:
         labelled = set()
         for x, (model, site) in enumerate(sites):
             here, colour = rows[(rows["model"] == model) & (rows["site"] == site)], COLOURS[model]
-            self.mark(axes, x, here[here["copy"] == "trained"], colour, None if model in labelled else NAMES[model])
+            self.mark(
+                axes, x, here[here["copy"] == "trained"], colour, None if model in labelled else NAMES.get(model, model)
+            )
             labelled.add(model)
             copies = here[here["copy"] == "untrained"][self.score]
             axes.vlines(x + 0.25, copies.min(), copies.max(), color=colour, lw=6, alpha=0.35)

@@ -9,7 +9,6 @@ from typing import ClassVar
 import pandas as pd
 from matplotlib.axes import Axes
 
-from comparisons.checkpoints import MODELS
 from comparisons.every_site import ITERATIONS, Case, EverySite, held_out, present
 from comparisons.kept import markdown
 from comparisons.model_pictures import Picture, by_model, point, spread
@@ -33,20 +32,9 @@ class Redundancy(EverySite):
     predict the following ones they must. For every layer of the transformer, the GRU's state, and the values and errors of
     predictive-coding networks at every inference iteration: how much of the state's movement with the belief is between
     beliefs of equal law, beside the belief's own share, untrained copies and states dealt out anew within each law.
-
-    Args:
-        processes: configurations of `pcnet compare`, each with the longest word that is looked at.
-        models: of each configuration.
-        seeds: of training.
-        copies: untrained copies of each model, with seeds 0, 1, ...
-        runs: where runs of `pcnet compare` lie; null is a folder inside this run's own, with hardly trained models.
     """
 
     processes: dict[str, int] = field(default_factory=lambda: {"zrr": 10, "rrxor": 10})
-    models: list[str] = field(default_factory=lambda: list(MODELS))
-    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
-    copies: int = 3
-    runs: str | None = "runs"
 
     name: ClassVar[str] = "redundancy"
     schema = Schema(

@@ -1,7 +1,7 @@
 """Do trained networks encode the belief beyond every control? ``python -m comparisons.verdicts``"""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import ClassVar
 import pandas as pd
 import torch
 
-from comparisons.checkpoints import MODELS, AboutTrainedModels, TrainedModels
+from comparisons.checkpoints import AboutTrainedModels
 from comparisons.kept import markdown
 from pcnet.experiments import Job, Report, RunFolder, Schema, Tables, command
 from pcnet.predictor import Predictor
@@ -33,20 +33,13 @@ class Verdicts(AboutTrainedModels):
     width.
 
     Args:
-        processes: configurations of `pcnet compare`, each with the longest word that is probed.
-        models: of each configuration.
-        seeds: of training.
         seed: of permutations and banks.
         copies: untrained copies of each model; the least p value that n allow is 1 / (n + 1).
-        runs: where runs of `pcnet compare` lie; null is a folder inside this run's own, with hardly trained models.
     """
 
     processes: dict[str, int] = field(default_factory=lambda: {"zrr": 10, "rrxor": 10, "mess3": 6})
-    models: list[str] = field(default_factory=lambda: list(MODELS))
-    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     seed: int = 0
     copies: int = 39
-    runs: str | None = "runs"
 
     name: ClassVar[str] = "verdicts"
     schema = Schema(
@@ -56,33 +49,26 @@ class Verdicts(AboutTrainedModels):
     smoke: ClassVar = {"models": ["gru"], "processes": {"rrxor": 5}, "seeds": [0], "runs": None}
 
     def jobs(self) -> Sequence[Job]:
-        # all training seeds of a model in one job: the untrained networks are scored once
-        pairs = [(process, model) for model in reversed(self.models) for process in self.processes]
-        return [Job("-".join(pair), partial(self.ask, *pair)) for pair in pairs]
+        return [Job("-".join(pair), partial(self.ask, *pair)) for pair in self.pairs]
 
     def ask(self, process: str, model: str, files: Path, told: Report) -> Tables:
-        """The answers for one model by training seed, a row for each control."""
+        """The answers for one model by training seed, a row for each control; what doesn't depend on training is done once."""
         models = self.trained_models(process, files)
-        tables = []
-        for number, (seed, table) in enumerate(self.answers(models, model), 1):
-            told(number, len(self.seeds), None)
-            tables.append(table.assign(process=process, model=model, seed=seed))
-        return {"verdicts": pd.concat(tables, ignore_index=True)}
-
-    def answers(self, models: TrainedModels, model: str) -> Iterator[tuple[int, pd.DataFrame]]:
-        """Each training seed with its answer; what doesn't depend on training is done once."""
-        process, site = models.comparison.process, models.comparison.sites[model].headline
-        rows = words(process, self.processes[models.config])
-        exam = Examination.of(Subject(process, rows, rows.filtered))
+        hidden, site = models.comparison.process, models.comparison.sites[model].headline
+        rows, tables = words(hidden, self.processes[process]), []
+        exam = Examination.of(Subject(hidden, rows, rows.filtered))
         if exam.decidable:
             seeds = range(FIRST_COPY, FIRST_COPY + self.copies)
             copies = [states(models.untrained(model, seed), site, rows)[0] for seed in seeds]
-            banks = default_banks(rows, copies[0].shape[1], process.num_states, process.vocab_size, seed=self.seed)
+            banks = default_banks(rows, copies[0].shape[1], hidden.num_states, hidden.vocab_size, seed=self.seed)
             exam = replace(exam, banks=tuple(map(exam.score, (*banks, ControlBank("untrained copies", copies)))))
-        for seed in self.seeds:
+        for done, seed in enumerate(self.seeds):
+            told(done, len(self.seeds), None)
             features, logits = states(models.trained(model, seed), site, rows)
             control = softmax_test(replace(exam.subject, logits=logits))
-            yield seed, examine(exam, {site: features.double().numpy()}, (control,), seed=self.seed).table()
+            found = examine(exam, {site: features.double().numpy()}, (control,), seed=self.seed)
+            tables.append(found.table().assign(process=process, model=model, seed=seed))
+        return {"verdicts": pd.concat(tables, ignore_index=True)}
 
     def said(self, part: str, tables: Tables) -> str:
         return f"{part}: {answers_by_seed(tables['verdicts'])}"

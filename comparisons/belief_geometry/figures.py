@@ -8,10 +8,12 @@ import pandas as pd
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
+from comparisons.every_site import Look
 from comparisons.kept import save_picture
 from comparisons.model_pictures import COLOURS, NAMES, Picture, band, by_model, finish, point
 
 PLACE = ["process", "model", "copy", "seed", "site", "part", "iteration"]
+"""Columns that say where a score belongs."""
 
 
 def draw(table: pd.DataFrame, known: pd.DataFrame, path: Path) -> None:
@@ -34,6 +36,7 @@ def frame(known: pd.DataFrame, axes: Axes, rows: pd.DataFrame) -> None:
 
 
 def reference_lines(axes: Axes, known: pd.DataFrame) -> None:
+    """Scores of the exact law and of shuffled beliefs."""
     for name, style in (("next-token law, R2", "--"), ("shuffled beliefs, R2", ":")):
         for value in known[known["reference"] == name]["value"]:
             axes.axhline(value, color="black", lw=1, ls=style, label=name.removesuffix(", R2"))
@@ -60,10 +63,7 @@ def draw_learning(table: pd.DataFrame, known: pd.DataFrame, path: Path) -> None:
         for model, rows in table[table["process"] == process].groupby("model", sort=False):
             draw_steps(axes, rows, model)
         axes.set_xscale("symlog", linthresh=10)
-        axes.set_xlim(left=0)
-        axes.set_ylim(-0.05, 1.03)
-        axes.set_title(process)
-        axes.set_xlabel("optimiser steps")
+        axes.set(xlim=(0, None), ylim=(-0.05, 1.03), title=process, xlabel="optimiser steps")
         axes.spines[["top", "right"]].set_visible(False)
     grid[0, 0].set_ylabel("held-out R²")
     page.suptitle("Belief (solid) and its part beyond the next-token law (dotted); bands: training seeds", fontsize=11)
@@ -72,16 +72,15 @@ def draw_learning(table: pd.DataFrame, known: pd.DataFrame, path: Path) -> None:
 
 def draw_steps(axes: Axes, rows: pd.DataFrame, model: str) -> None:
     """A model's headline site against optimiser steps."""
-    last = [site for site in rows["site"].unique() if not site.startswith("all ")][-1]
-    here = rows[rows["site"] == ("all value" if "all value" in set(rows["site"]) else last)]
+    here = rows[rows["headline"]]
     for target, style in (("belief", "-"), ("beyond the law", ":")):
         curve = here[here["target"] == target].groupby("step")["r2"].agg(["median", "min", "max"])
-        band(axes, curve, COLOURS[model], style, NAMES[model] if target == "belief" else None)
+        band(axes, curve, COLOURS[model], style, NAMES.get(model, model) if target == "belief" else None)
 
 
-def arrays_file(files: Path, process: str, model: str, copy: str, seed: int) -> Path:
+def arrays_file(files: Path, which: Look) -> Path:
     """Where the run keeps what `draw_shapes` draws of a model."""
-    return files / "arrays" / f"{process}-{model}-{copy}{seed}.npz"
+    return files / "arrays" / f"{which.label}.npz"
 
 
 def draw_shapes(table: pd.DataFrame, files: Path) -> None:
@@ -91,18 +90,17 @@ def draw_shapes(table: pd.DataFrame, files: Path) -> None:
         table: says which models there are; of each the one with the least seed is drawn.
         files: the run's folder.
     """
-    seeds = table.groupby(["process", "model", "copy"])["seed"].min().to_dict()
-    trained = by_model(table[table["copy"] == "trained"])
-    processes, models = (list(dict.fromkeys(trained[column])) for column in ("process", "model"))
+    seeds = by_model(table).groupby(["process", "model", "copy"], sort=False)["seed"].min().to_dict()
+    processes, models = (list(dict.fromkeys(key[part] for key in seeds if key[2] == "trained")) for part in (0, 1))
     if not processes:
         return
-    shown = {NAMES[model]: (model, "trained") for model in models} | {"GRU, untrained": ("gru", "untrained")}
+    shown = {NAMES.get(model, model): (model, "trained") for model in models} | {"GRU, untrained": ("gru", "untrained")}
     size = (2.3 * (len(shown) + 1), 2.5 * len(processes))
     page, grid = pyplot.subplots(len(processes), len(shown) + 1, figsize=size, squeeze=False, layout="constrained")
     for line, process in zip(grid, processes, strict=True):
-        for axes, (title, which) in zip(line[1:], shown.items(), strict=True):
-            if (process, *which) in seeds:
-                exact, seen = laid_over(np.load(arrays_file(files, process, *which, seeds[process, *which])))
+        for axes, (title, key) in zip(line[1:], shown.items(), strict=True):
+            if (process, *key) in seeds:
+                exact, seen = laid_over(np.load(arrays_file(files, Look(process, *key, seeds[process, *key]))))
                 scatter(axes, seen, exact)
                 scatter(line[0], exact, exact)
             axes.set_title(title, fontsize=10)
@@ -123,11 +121,10 @@ def laid_over(arrays: np.lib.npyio.NpzFile) -> tuple[np.ndarray, np.ndarray]:
 
 
 def scatter(axes: Axes, points: np.ndarray, exact: np.ndarray) -> None:
+    """Points coloured by their place in the exact picture, in its frame."""
     unit = (exact - exact.min(axis=0)) / np.ptp(exact, axis=0)
     colours = np.stack([unit[:, 0], 0.25 + 0.5 * unit[:, 1], 1 - unit[:, 0]], axis=1).clip(0, 1)
     axes.scatter(*points.T, s=5, c=colours, alpha=0.6, lw=0)
     margin = 0.3 * np.ptp(exact, axis=0)
-    axes.set_xlim(exact[:, 0].min() - margin[0], exact[:, 0].max() + margin[0])
-    axes.set_ylim(exact[:, 1].min() - margin[1], exact[:, 1].max() + margin[1])
-    axes.set_xticks([])
-    axes.set_yticks([])
+    ends = np.transpose([exact.min(axis=0) - margin, exact.max(axis=0) + margin])
+    axes.set(xlim=ends[0], ylim=ends[1], xticks=[], yticks=[])

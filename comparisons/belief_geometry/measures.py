@@ -1,15 +1,15 @@
 """How much of the belief is read at every site, and what the set that is read looks like."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
 from torch import Tensor
 
 from comparisons.every_site import ITERATIONS, ONE_DEAL, Case, held_out, present, whole
+from pcnet.predictor import Predictor
 from pcnet.probing import (
     ShuffledBeliefs,
-    SiteState,
     Subject,
     at_a_glance,
     belief_beyond_next_token_law,
@@ -62,28 +62,32 @@ def scores(case: Case) -> pd.DataFrame:
             ]
         tables += [table[table["iteration"] != "equilibrium"] for table in on_the_way]
         tables.append(where(predictor, rows, EXPECTING, expected, (), ONE_DEAL))
-    return at_a_glance(pd.concat(tables)).drop(columns="checkpoint")
+    return with_headline(at_a_glance(pd.concat(tables)).drop(columns="checkpoint"))
 
 
-def learning(case: Case) -> pd.DataFrame:
-    """R2 at every site after so many optimiser steps, as far as weights were kept."""
-    last = case.models.comparison.training[case.model].steps
-    kept = case.models.snapshots(case.model, case.seed) | {last: case.predictor}
-    checkpoints = {str(step): predictor for step, predictor in kept.items()}
-    table = where(checkpoints, case.rows, present(case.predictor, SITES), targets_of(case.rows), (), ONE_DEAL)
-    return at_a_glance(table).rename(columns={"checkpoint": "step"})
+def learning(case: Case, checkpoints: Mapping[int, Predictor]) -> pd.DataFrame:
+    """R2 at every site after so many optimiser steps."""
+    named = {str(step): predictor for step, predictor in checkpoints.items()}
+    table = where(named, case.rows, present(case.predictor, SITES), targets_of(case.rows), (), ONE_DEAL)
+    return with_headline(at_a_glance(table).rename(columns={"checkpoint": "step"}))
 
 
-def headline(found: Sequence[SiteState]) -> SiteState:
+def headline(sites: Iterable[str]) -> str:
     """The site that was fixed before training: all values, the last residual stream, all hidden states."""
-    values = [state for state in found if state.site == "all value"]
-    streams = [state for state in found if state.part == "activation" and not state.site.startswith("all")]
-    return values[0] if values else streams[-1]
+    names = list(sites)
+    single = [name for name in names if not (name.startswith("all ") or name.endswith((".error", ".prediction")))]
+    return "all value" if "all value" in names else single[-1]
+
+
+def with_headline(table: pd.DataFrame) -> pd.DataFrame:
+    """Says of every row whether it is the headline site's."""
+    return table.assign(headline=table["site"] == headline(table["site"].unique()))
 
 
 def headline_features(case: Case) -> Tensor:
     """What the headline site holds after every word, at the equilibrium."""
-    return headline(site_states(case.predictor, case.rows, present(case.predictor, SITES))).features
+    found = {state.site: state for state in site_states(case.predictor, case.rows, present(case.predictor, SITES))}
+    return found[headline(found)].features
 
 
 def shapes(case: Case, ahead: int) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
@@ -94,22 +98,23 @@ def shapes(case: Case, ahead: int) -> tuple[pd.DataFrame, dict[str, np.ndarray]]
         ahead: tokens that the decoder without ground truth looks ahead.
 
     Returns:
-        A line for each decoder, and arrays to draw: exact beliefs, and what is found without ground truth and with it.
+        A line for each decoder, and arrays to draw: exact beliefs, and what is found without ground truth.
     """
     rows, features = case.rows, headline_features(case).double().numpy()
     read = decode(features, rows.filtered.numpy(), rows.lengths, rows.probabilities)
     lines = [{"decoder": PROBE} | shape(read, rows) | {"participation": participation_ratio(features)}]
-    few = words(case.models.comparison.process, case.length - ahead + 1)
+    few = words(case.comparison.process, len(rows.levels) - ahead + 1)
     inside = (rows.lengths <= len(few.levels)).numpy()
     futures = own_futures(case.predictor, few, ahead)
     order = np.random.default_rng(0).permutation(len(futures))
     blind, nothing = (
         predictive_geometry(features[inside], laws, few, tolerance=0.002) for laws in (futures, futures[order])
     )
-    lines.append({"decoder": TRUTHLESS} | blind_line(blind.coordinates, blind.rank, few))
-    lines.append({"decoder": NOTHING} | blind_line(nothing.coordinates, nothing.rank, few))
-    arrays = {"beliefs": few.filtered.numpy(), "blind": blind.coordinates, "read": read[inside]}
-    return pd.DataFrame(lines, columns=list(SHAPE)), arrays
+    lines += [
+        {"decoder": decoder} | blind_line(found.coordinates, found.rank, few)
+        for decoder, found in ((TRUTHLESS, blind), (NOTHING, nothing))
+    ]
+    return pd.DataFrame(lines, columns=list(SHAPE)), {"beliefs": few.filtered.numpy(), "blind": blind.coordinates}
 
 
 def blind_line(coordinates: np.ndarray, rank: int, rows: Words) -> dict[str, float]:
@@ -142,17 +147,15 @@ def fractal(points: np.ndarray, beliefs: np.ndarray) -> float:
     return correlation_dimension(points).dimension
 
 
-def references(case: Case) -> Iterator[dict]:
+def references(case: Case) -> dict[str, float]:
     """Scores of the process: those of the exact law, and of shuffled beliefs at one model's headline site."""
-    rows, features, process = case.rows, headline_features(case), case.models.comparison.process
-    beliefs, laws = rows.filtered, rows.next_token_laws
-    shuffled = ShuffledBeliefs(20).score(Subject(process, rows, beliefs, features), ONE_DEAL, (True,))
-    values = {
+    rows, beliefs, laws = case.rows, case.rows.filtered, case.rows.next_token_laws
+    subject = Subject(case.comparison.process, rows, beliefs, headline_features(case))
+    return {
         "next-token law, R2": held_out(laws, beliefs, rows),
         "next-token law, population R2": population_r2(laws, beliefs, rows.lengths, rows.probabilities),
-        "shuffled beliefs, R2": whole(shuffled).max(),
+        "shuffled beliefs, R2": whole(ShuffledBeliefs(20).score(subject, ONE_DEAL, (True,))).max(),
         "correlation dimension of the beliefs": fractal(beliefs.numpy(), beliefs.numpy()),
         "distance R2 of beliefs to the law": distances(beliefs.numpy(), laws.numpy(), rows),
-        "words": rows.num_words,
+        "words": float(rows.num_words),
     }
-    yield from ({"reference": name, "value": float(value)} for name, value in values.items())

@@ -11,12 +11,8 @@ from pcnet.probing import paired_seeds
 
 def headline(table: pd.DataFrame) -> pd.DataFrame:
     """Scores of the belief at the site that was fixed before training: all values, the last stream, the hidden state."""
-    ended = table[(table["iteration"] == "equilibrium") & (table["weights"] == "equal") & (table["target"] == "belief")]
-    single = ended[~ended["site"].str.startswith("all ")].groupby(["process", "model"])["site"].last()
-    values = ended["site"] == "all value"
-    inferring = ended["model"].isin(ended[values]["model"])
-    last = ended["site"] == [single[key] for key in zip(ended["process"], ended["model"], strict=True)]
-    return by_model(ended[values | (last & ~inferring)])
+    wanted = {"iteration": "equilibrium", "weights": "equal", "target": "belief"}
+    return by_model(table[table["headline"].eq(True) & (table[list(wanted)] == pd.Series(wanted)).all(axis=1)])
 
 
 def summary(table: pd.DataFrame, outlines: pd.DataFrame) -> pd.DataFrame:

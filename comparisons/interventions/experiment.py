@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import pandas as pd
 
-from comparisons.checkpoints import MODELS, AboutTrainedModels
+from comparisons.checkpoints import AboutTrainedModels
 from comparisons.interventions.bench import LeftOutError, ablate_place, measure_place
 from comparisons.interventions.drawing import figure
 from comparisons.interventions.plan import Plan, places
@@ -42,18 +42,13 @@ class Interventions(AboutTrainedModels):
     name.
 
     Args:
-        processes: configurations of `pcnet compare`, each with the longest words from which directions are learned.
-        models: of each configuration; those of training seed 0.
         plan: how much is measured.
         seed: of pairs and subspaces.
-        runs: where runs of `pcnet compare` lie; null is a folder inside this run's own, with hardly trained models.
     """
 
     processes: dict[str, int] = field(default_factory=lambda: {"mess3": 8, "rrxor": 8})
-    models: list[str] = field(default_factory=lambda: list(MODELS))
     plan: Plan = field(default_factory=Plan)
     seed: int = 0
-    runs: str | None = "runs"
 
     name: ClassVar[str] = "interventions"
     seeds: ClassVar[list[int]] = [0]
@@ -73,9 +68,7 @@ class Interventions(AboutTrainedModels):
     }
 
     def jobs(self) -> Sequence[Job]:
-        # predictive-coding networks take longest and stand last among the models
-        pairs = [(process, model) for model in reversed(self.models) for process in self.processes]
-        return [Job("-".join(pair), partial(self.move, *pair)) for pair in pairs]
+        return [Job("-".join(pair), partial(self.move, *pair)) for pair in self.pairs]
 
     def move(self, process: str, model: str, files: Path, told: Report) -> Tables:
         """Measure every place of a model, in double precision; a place where too many states don't settle is left out."""
