@@ -82,11 +82,7 @@ def moves(
     bench: Bench, plan: Plan, own: Tensor, generator: torch.Generator
 ) -> Iterator[tuple[str, int, float, Tensor]]:
     """Every edit with its seed and dose, and the values that it leaves; `own` are those of the other histories."""
-    start, beliefs, laws = (
-        bench.start.values,
-        (bench.source, bench.target),
-        (bench.law(bench.source), bench.law(bench.target)),
-    )
+    beliefs, laws = (bench.source, bench.target), (bench.law(bench.source), bench.law(bench.target))
     shuffled = bench.target[torch.randperm(len(bench.target), generator=generator)]
     law = bench.next_law()
 
@@ -103,7 +99,7 @@ def moves(
         for seed in range(plan.subspaces if dose == 1.0 else plan.subspaces_by_dose):
             yield RANDOM, seed, dose, bench.moved(partial(random, seed), dose, *beliefs)
         if law is not None:
-            yield NEXT, 0, dose, start + dose * (law - start)
+            yield NEXT, 0, dose, bench.start.values + dose * (law - bench.start.values)
     yield "pattern", 0, 1.0, bench.moved(lambda known: PatternEdit(known.belief), 1.0, *beliefs)
     yield "pseudo-inverse", 0, 1.0, bench.moved(lambda known: PseudoinverseEdit(known.belief), 1.0, *beliefs)
     yield "optimised", 0, 1.0, bench.optimised()
