@@ -41,7 +41,8 @@ class Schema(dict[str, dict[str, str]]):
         """A table as it was written: an empty text is a text, an empty number or flag is missing."""
         kinds = self[name]
         types = {column: KINDS[kind] for column, kind in kinds.items() if KINDS[kind] is not None}
-        table = pd.read_csv(path, dtype=types).rename(columns=EARLIER).reindex(columns=list(kinds))
+        earlier = {old: new for old, new in EARLIER.items() if old not in kinds}
+        table = pd.read_csv(path, dtype=types).rename(columns=earlier).reindex(columns=list(kinds))
         return table.fillna({column: "" for column, kind in kinds.items() if kind == "text"})
 
     def empty(self, name: str) -> pd.DataFrame:

@@ -254,20 +254,34 @@ class BeliefComparison(Experiment):
 
     def judge(self, model: str, files: Path, told: Report) -> Tables:
         """Ask whether the headline site encodes the belief beyond every control."""
-        asked, site = self.evaluation, self.sites[model].headline
+        asked = self.evaluation
         exam = Examination.of(self.process, asked.verdict_length or self.context)
+        return {"verdicts": self.verdicts(model, self.seeds, files, exam, asked.verdict_copies)}
+
+    def verdicts(
+        self, model: str, seeds: Sequence[int], files: Path, exam: Examination, copies: int, random_state: int = 0
+    ) -> pd.DataFrame:
+        """Whether a model's headline site encodes the belief beyond every control, for each training seed.
+
+        Args:
+            model: its name.
+            seeds: of training.
+            files: of the run, with the checkpoints.
+            exam: the words.
+            copies: untrained copies that it is ranked among.
+            random_state: of permutations and of the other untrained networks.
+        """
+        site = self.sites[model].headline
 
         def copy(seed: int) -> dict[str, Tensor]:
             return {site: exam.seen(self.fresh(model, seed).eval(), site).features(site)}
 
-        judge = exam.judge(copy, asked.verdict_copies)
-        tables = []
-        for done, seed in enumerate(self.seeds):
-            told(done, len(self.seeds), None)
+        judge, tables = exam.judge(copy, copies, random_state), []
+        for seed in seeds:
             seen = exam.seen(self.trained(model, seed, files), site)
             verdict = judge({site: seen.features(site)}, seen.logits)
             tables.append(_named(verdict.table(), model, seed))
-        return {"verdicts": pd.concat(tables, ignore_index=True)}
+        return pd.concat(tables, ignore_index=True)
 
     def process_controls(self, files: Path, told: Report) -> Tables:
         """Score what belongs to the process: the exact next-token law, the last tokens, the history."""

@@ -90,15 +90,17 @@ class Examination:
         """All words through a model."""
         return walk(model, self.words, list(sites))
 
-    def judge(self, copy: Callable[[int], Mapping[str, Tensor]], num_copies: int) -> Judge:
+    def judge(self, copy: Callable[[int], Mapping[str, Tensor]], num_copies: int, random_state: int = 0) -> Judge:
         """What answers, for each of a model's training seeds, whether a site encodes the belief beyond every control.
 
         Args:
             copy: features by site of the untrained copy with this seed; called only where anything can be decided.
             num_copies: of them, and members of every other bank.
+            random_state: of permutations and of the other banks.
         """
         copies = UntrainedCopies(copy, range(FIRST_COPY, FIRST_COPY + num_copies))
-        return Judge(Subject(self.process, self.words, self.words.filtered), (DefaultBanks(num_copies), copies))
+        subject = Subject(self.process, self.words, self.words.filtered)
+        return Judge(subject, (DefaultBanks(num_copies, random_state), copies), seed=random_state)
 
     def excess(self, seen: Walk) -> float:
         """Exact excess loss over the Bayesian observer, nats per token."""

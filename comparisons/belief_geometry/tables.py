@@ -4,31 +4,31 @@ from itertools import combinations
 
 import pandas as pd
 
-from comparisons.belief_geometry_figures import by_model
+from comparisons.belief_geometry.measures import NOTHING, PROBE, TRUTHLESS
+from comparisons.model_pictures import by_model, spread
 from pcnet.probing import paired_seeds
-
-TRUTHLESS, NOTHING = "without truth", "without truth, futures shuffled"
 
 
 def headline(table: pd.DataFrame) -> pd.DataFrame:
     """Scores of the belief at the site that was fixed before training: all values, the last stream, the hidden state."""
-    ended = table[(table["iteration"] == "equilibrium") & (table["weights"] == "equal") & (table["target"] == "belief")]
-    single = ended[~ended["site"].str.startswith("all ")].groupby(["process", "model"])["site"].last()
-    values = ended["site"] == "all value"
-    inferring = ended["model"].isin(ended[values]["model"])
-    last = ended["site"] == [single[key] for key in zip(ended["process"], ended["model"], strict=True)]
-    return by_model(ended[values | (last & ~inferring)]).sort_values("process", kind="stable")
+    wanted = {"iteration": "equilibrium", "weights": "equal", "target": "belief"}
+    return by_model(table[table["headline"].eq(True) & (table[list(wanted)] == pd.Series(wanted)).all(axis=1)])
 
 
 def summary(table: pd.DataFrame, outlines: pd.DataFrame) -> pd.DataFrame:
     """A line per process and model: the headline site trained and untrained, all layers together, and the shapes."""
     lines = []
     for (process, model), rows in headline(table).groupby(["process", "model"], sort=False):
-        kept, copies = (rows[rows["copy"].str.startswith(kind)]["r2"] for kind in ("trained", "untrained"))
+        kept, copies = (rows[rows["copy"] == kind]["r2"] for kind in ("trained", "untrained"))
+        if not len(kept):
+            continue
         layers = (table["site"] == "all activation") & (table["copy"] == "trained") & (table["weights"] == "equal")
         layers &= (table["process"] == process) & (table["model"] == model) & (table["target"] == "belief")
         line = {"process": process, "model": model, "seeds": kept.count(), "R2": spread(kept)}
-        line |= {"all layers": spread(table[layers]["r2"]), "best untrained R2": f"{copies.max():.3f}"}
+        line |= {
+            "all layers": spread(table[layers]["r2"]),
+            "best untrained R2": f"{copies.max():.3f}" if len(copies) else "-",
+        }
         mine = outlines[(outlines["process"] == process) & (outlines["model"] == model)]
         lines.append(line | outline(mine))
     return pd.DataFrame(lines)
@@ -37,8 +37,8 @@ def summary(table: pd.DataFrame, outlines: pd.DataFrame) -> pd.DataFrame:
 def outline(rows: pd.DataFrame) -> dict[str, str]:
     """How the set that is decoded with and without ground truth compares with the exact one."""
     kept = rows[rows["copy"] == "trained"].groupby("decoder").get_group
-    bare = rows[rows["copy"].str.startswith("untrained") & (rows["decoder"] == TRUTHLESS)]
-    read, blind, nothing = (kept(name) for name in ("probe", TRUTHLESS, NOTHING))
+    bare = rows[(rows["copy"] == "untrained") & (rows["decoder"] == TRUTHLESS)]
+    read, blind, nothing = (kept(name) for name in (PROBE, TRUTHLESS, NOTHING))
     return {
         "distance R2": spread(read["distance_r2"]),
         "Procrustes": spread(read["procrustes"]),
@@ -66,11 +66,3 @@ def differences(table: pd.DataFrame) -> pd.DataFrame:
                 line |= {"difference in R2": f"{test.difference.estimate:+.3f}"}
                 lines.append(line | {"95 % interval": f"{low:+.3f} to {high:+.3f}", "p": f"{test.p_value:.3g}"})
     return pd.DataFrame(lines)
-
-
-def spread(values: pd.Series) -> str:
-    """Median, with the range where there are several; a dash where there is none."""
-    if values.isna().all():
-        return "-"
-    text = f"{values.median():.3f}"
-    return text if len(values) < 2 else f"{text} ({values.min():.3f} to {values.max():.3f})"
