@@ -1,6 +1,6 @@
 """Sequence models trained on the same process, asked the same question, billed for the answer: the jobs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
