@@ -1,124 +1,99 @@
-"""The trained models of ``pcnet compare``, from its run's folder; what is missing there is trained by the same jobs."""
+"""The trained models of ``pcnet compare``, in its run's folder; what is missing there is trained by the same jobs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
-import torch
-
-from comparisons.kept import progress
-from pcnet.config import Comparison, Settings, build, find, read, resolve
-from pcnet.jobs import Train
+from pcnet.experiments import Borrowed, ConfigError, Experiment, Job
+from pcnet.experiments.beliefs import BeliefComparison
+from pcnet.experiments.settings import build, find, read, resolve
 from pcnet.predictor import Predictor
-from pcnet.records import RunFolder
-from pcnet.training import load
+
+MODELS = ("transformer", "gru", "temporal_pc", "temporal_pc_nudged", "temporal_pc_local")
+"""The names of the models in all configurations."""
 
 
-class Trained(NamedTuple):
-    """One model, trained.
-
-    Attributes:
-        comparison: as the run's configuration says it, with this model alone.
-        predictor: in evaluation mode.
-    """
-
-    comparison: Comparison
-    predictor: Predictor
-
-
-def trained(
-    config: str,
-    models: Sequence[str],
-    seeds: Sequence[int],
-    runs: Path,
-    changes: Callable[[Settings], Settings] | None = None,
-) -> dict[tuple[str, int], Trained]:
-    """The models by name and training seed; a run's folder that is there is used with the settings that it was made with.
-
-    A checkpoint that a later ``pcnet compare CONFIG --out RUNS/CONFIG`` would make is made here, as its part of that run.
+@dataclass(frozen=True)
+class TrainedModels:
+    """The models of one configuration. A checkpoint that a later ``pcnet compare CONFIG`` would make is part of that run.
 
     Args:
-        config: name or path of a configuration, as ``pcnet compare`` takes it; its name is the folder's.
-        models: names of its models; those that the configuration doesn't have are an error.
-        seeds: of training; need not be those of the configuration.
-        runs: the folder that holds the folders of runs.
-        changes: made to the configuration's settings, for a folder that isn't there yet (``pcnet.cli.verbs.smoke``, say).
-
-    Raises:
-        ConfigError: there is no such configuration.
-        ValueError: it has no such model.
-    """
-    kept = RunFolder(runs / Path(config).stem)
-    settings = _settings(config, kept, changes)
-    for model in models:
-        if model not in settings["models"]:
-            raise ValueError(f"models: {config} has no {model!r}; there are {', '.join(settings['models'])}")
-    jobs = [Train(settings, kept.path, model, seed) for model in models for seed in seeds]
-    missing = [job for job in jobs if not kept.has(job.part)]
-    if missing:
-        with kept.locked():
-            kept.open(settings)
-            _train(missing)
-    return {(job.model, job.seed): _load(job) for job in jobs}
-
-
-def _settings(config: str, folder: RunFolder, changes: Callable[[Settings], Settings] | None) -> Settings:
-    if folder.config.is_file():
-        return resolve(read(folder.config))
-    settings = read(find(config))
-    return resolve(changes(settings) if changes else settings)
-
-
-def untrained(config: str, model: str, seed: int, runs: Path, gain: float | None = None) -> Trained:
-    """A copy that never learned: the same initialiser and, unless told otherwise, the same gain.
-
-    Args:
-        config: of a run whose folder is there (see ``trained``).
-        model: its name.
-        seed: of the weights.
-        runs: the folder that holds the folders of runs.
-        gain: of the weights; the configuration's own if None.
-    """
-    settings = resolve(read(RunFolder(runs / Path(config).stem).config))
-    spec = settings["models"][model]
-    if gain is not None:
-        spec = spec | {"init_args": spec["init_args"] | {"scale": gain}}
-    torch.manual_seed(seed)
-    comparison = build(settings | {"models": settings["models"] | {model: spec}}, model)
-    return Trained(comparison, comparison.models[model].eval())
-
-
-def snapshots(config: str, model: str, seed: int, runs: Path) -> dict[int, Trained]:
-    """A model as it was while it was trained, by optimiser step; those of the configuration's ``snapshots`` that were kept.
-
-    Args:
-        config: of a run whose folder is there (see ``trained``).
-        model: its name.
-        seed: of its training.
+        config: name of a configuration, as ``pcnet compare`` takes it; its name is the folder's.
         runs: the folder that holds the folders of runs.
     """
-    folder = RunFolder(runs / Path(config).stem)
-    job, found = Train(resolve(read(folder.config)), folder.path, model, seed), {}
-    for step in sorted(job.settings["snapshots"]):
-        path = folder.snapshot(model, seed, step)
-        if path.is_file():
-            comparison, predictor = job.fresh()
-            found[step] = Trained(comparison, load(predictor, path))
-    return found
 
+    config: str
+    runs: Path
 
-def _train(jobs: Sequence[Train]) -> None:
-    with progress("{task.fields[loss]}") as bar:
-        for job in jobs:
-            task = bar.add_task(job.part, total=None, loss="")
-            job.run(
-                lambda step, steps, loss, task=task: bar.update(
-                    task, completed=step, total=steps, loss="" if loss is None else f"loss {loss:.4f}"
+    @property
+    def folder(self) -> Path:
+        return self.runs / self.config
+
+    def borrowed(self, models: Sequence[str], seeds: Sequence[int], short: bool = False) -> Borrowed:
+        """The trainings, for `Experiment.borrowed`; of a run's shortened kind where the folder isn't there yet and `short`.
+
+        Args:
+            models: names of the configuration's models.
+            seeds: of training; need not be those of the configuration.
+            short: whether hardly to train at all.
+        """
+        settings = read(find(self.config))
+        arguments = BeliefComparison.shortened(settings["init_args"]) if short else settings["init_args"]
+
+        def trainings(comparison: BeliefComparison) -> list[Job]:
+            missing = set(models) - comparison.models.keys()
+            if missing:
+                raise ConfigError(
+                    f"models: {self.config} has no {min(missing)!r}; there are {', '.join(comparison.models)}"
                 )
-            )
-            bar.remove_task(task)
+            return [comparison.training_job(model, seed) for model in models for seed in seeds]
+
+        return Borrowed(self.folder, settings | {"init_args": arguments}, trainings)
+
+    @cached_property
+    def comparison(self) -> BeliefComparison:
+        """The run's own experiment, with the settings that its folder was made with."""
+        return build(resolve(read(self.folder / "config.yaml")))
+
+    def trained(self, model: str, seed: int) -> Predictor:
+        """A trained model, in evaluation mode."""
+        return self.comparison.trained(model, seed, self.folder)
+
+    def untrained(self, model: str, seed: int) -> Predictor:
+        """A copy that never learned: the same initialiser and scale of its weights."""
+        return self.comparison.fresh(model, seed).eval()
+
+    def snapshots(self, model: str, seed: int) -> dict[int, Predictor]:
+        """A model as it was while it was trained, by optimiser step; those that were kept."""
+        return self.comparison.kept_snapshots(model, seed, self.folder)
 
 
-def _load(job: Train) -> Trained:
-    comparison, predictor = job.trained()
-    return Trained(comparison, predictor.eval())
+@dataclass(frozen=True)
+class AboutTrainedModels(Experiment):
+    """What experiments about these models share.
+
+    Args:
+        processes: configurations of `pcnet compare`, each with the longest word that is looked at.
+        models: of each configuration.
+        seeds: of training.
+        runs: where runs of `pcnet compare` lie; null is a folder inside this run's own, with hardly trained models.
+    """
+
+    processes: dict[str, int] = field(default_factory=dict)
+    models: list[str] = field(default_factory=lambda: list(MODELS))
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
+    runs: str | None = "runs"
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Every process with every model; those that take longest, predictive-coding networks, stand last among the models."""
+        return [(process, model) for model in reversed(self.models) for process in self.processes]
+
+    def borrowed(self, folder: Path) -> list[Borrowed]:
+        found = [self.trained_models(process, folder) for process in self.processes]
+        return [models.borrowed(self.models, self.seeds, short=self.runs is None) for models in found]
+
+    def trained_models(self, process: str, files: Path) -> TrainedModels:
+        """The models of one configuration, for a job of this run."""
+        return TrainedModels(process, files / "runs" if self.runs is None else Path(self.runs))

@@ -1,27 +1,57 @@
-"""The run's tidy tables, and how files come into being: whole, or not at all."""
+"""What a run's tables are: their columns, which of them are text or flags, and how they are read back."""
 
-import os
+from collections.abc import Mapping
 from pathlib import Path
 
-COLUMNS = {
-    "training": "model seed step tokens loss floor excess".split(),
-    "probes": "model trained gain seed site headline target control offset position iteration weights fold_seed r2 rmse"
-    " rows n_eff features alpha alpha_at_edge".split(),
-    "excess": "model seed iteration excess".split(),
-    "cost": "model device threads batch length tolerance parameters flops latency_p50_ms latency_p90_ms"
-    " sequential_depth iterations_p50 iterations_p90 peak_bytes".split(),
-    "inference": "model seed tokens converged diverged unconverged residual_max iterations_p50 iterations_p90".split(),
-    "checks": "model seed check value reference difference bound passed".split(),
-}
-"""Columns of each table, in order. Losses in nats per token, latencies in milliseconds, memory in bytes."""
+import pandas as pd
 
-EQUILIBRIUM = "equilibrium"
-"""What the column `iteration` says of a model at its equilibrium, and of one that has no inference."""
+Tables = Mapping[str, pd.DataFrame]
+
+EARLIER = {"gain": "scale"}
+"""Columns that had another name in version 0.1."""
+
+KINDS = {"text": str, "flag": "boolean", "number": None}
 
 
-def replace_file(path: Path, content: bytes) -> Path:
-    """Write a file so that it appears under its name only when complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(content)
-    return temporary.replace(path)
+class Schema(dict[str, dict[str, str]]):
+    """Columns of every table that an experiment writes, in order, each with its kind.
+
+    Args:
+        tables: by name, columns as one line of words; a word is ``name`` of a number, ``name:text`` or ``name:flag``.
+
+    Raises:
+        ValueError: a kind is none of these.
+    """
+
+    def __init__(self, **tables: str) -> None:
+        super().__init__({name: dict(map(_column, words.split())) for name, words in tables.items()})
+
+    def check(self, tables: Tables) -> None:
+        """Raise a ValueError unless every table is one of these, with exactly its columns."""
+        for name, table in tables.items():
+            if name not in self:
+                raise ValueError(f"table {name!r} is not in the schema, which has {', '.join(self)}")
+            odd = set(table.columns) ^ set(self[name])
+            if odd:
+                raise ValueError(
+                    f"table {name!r}: column {min(map(str, odd))!r} is in the table or the schema, not in both"
+                )
+
+    def read(self, path: Path, name: str) -> pd.DataFrame:
+        """A table as it was written: an empty text is a text, an empty number or flag is missing."""
+        kinds = self[name]
+        types = {column: KINDS[kind] for column, kind in kinds.items() if KINDS[kind] is not None}
+        earlier = {old: new for old, new in EARLIER.items() if old not in kinds}
+        table = pd.read_csv(path, dtype=types).rename(columns=earlier).reindex(columns=list(kinds))
+        return table.fillna({column: "" for column, kind in kinds.items() if kind == "text"})
+
+    def empty(self, name: str) -> pd.DataFrame:
+        """The table without rows."""
+        return pd.DataFrame(columns=list(self[name]))
+
+
+def _column(word: str) -> tuple[str, str]:
+    name, _, kind = word.partition(":")
+    if kind and kind not in KINDS:
+        raise ValueError(f"column {word!r}: its kind must be one of {', '.join(KINDS)}")
+    return name, kind or "number"

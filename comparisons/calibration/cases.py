@@ -8,7 +8,7 @@ import joblib
 import numpy as np
 
 from comparisons.calibration.plants import BEYOND, NEGATIVES, beside_controls
-from pcnet.probing import Examination, ScoredBank, Subject, default_banks, examine
+from pcnet.probing import DefaultBanks, Examination, ScoredControlBank, Subject, examine
 from pcnet.processes import HiddenMarkovModel, Words, even, leaky_rrxor, mess3, rrxor, words, zrr
 
 PROCESSES = {
@@ -136,11 +136,11 @@ def material(name: str, length: int) -> tuple[HiddenMarkovModel, Words]:
 
 
 def prepare(setting: tuple[str, int, int], pool: int, seed: int) -> tuple[tuple[str, int, int], Examination]:
-    """The setting's rivals, and a large pool for each of its banks, scored."""
+    """The setting's controls, and a large pool for each of its banks, scored."""
     name, length, width = setting
     process, population = material(name, length)
-    banks = default_banks(population, width, process.num_states, process.vocab_size, pool, seed)
-    return setting, Examination.of(Subject(process, population, population.filtered), banks)
+    subject = Subject(process, population, population.filtered)
+    return setting, Examination.of(subject, DefaultBanks(pool, seed).banks(subject, "", width))
 
 
 def judge(cases: Sequence[Case], examination: Examination, seed: int) -> list[dict]:
@@ -149,7 +149,7 @@ def judge(cases: Sequence[Case], examination: Examination, seed: int) -> list[di
     for case in cases:
         generator = np.random.default_rng([seed, case.number])
         features = case.features(*material(case.process, case.length), generator)
-        banks = [ScoredBank(bank.name, generator.permuted(bank.gains)[:MEMBERS]) for bank in examination.banks]
+        banks = [ScoredControlBank(bank.name, generator.permuted(bank.gains)[:MEMBERS]) for bank in examination.banks]
         answer = examine(
             replace(examination, banks=tuple(banks)),
             {"planted": features},

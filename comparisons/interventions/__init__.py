@@ -1,1 +1,5 @@
-"""Moving the states of trained models to other beliefs."""
+"""Do beliefs move predictions? ``python -m comparisons.interventions``"""
+
+from comparisons.interventions.experiment import Interventions
+
+__all__ = ["Interventions"]

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -53,19 +54,12 @@ class Bench:
     target: Tensor
     learned: list[tuple[Tensor, Learned]]
 
-    def values(self, edit: type[Edit], dose: float, target: Tensor) -> Tensor:
-        """What the place holds after such a share of the move to these beliefs."""
-        return self._moved(lambda known: edit(known.belief), dose, self.source, target)
-
-    def random(self, seed: int, dose: float) -> Tensor:
-        """After a move as far in a random subspace."""
-        return self._moved(
-            lambda known: RandomEdit(LeastEdit(known.belief), known.belief, seed), dose, self.source, self.target
-        )
-
-    def subspace(self, dose: float) -> Tensor:
-        """After a move until the probe for the next-token law, not for the belief, reads the other's."""
-        return self._moved(lambda known: LeastEdit(known.law), dose, *map(self.law, (self.source, self.target)))
+    def moved(self, edit: Callable[[Learned], Edit], dose: float, source: Tensor, target: Tensor) -> Tensor:
+        """What the place holds after such a share of a move from some beliefs (or laws) to others."""
+        values = self.start.values.clone()
+        for rows, known in self.learned:
+            values[rows] = edit(known).dose(values[rows], source[rows], target[rows], dose)
+        return values
 
     def optimised(self) -> Tensor:
         """After steps of natural-gradient descent."""
@@ -75,41 +69,41 @@ class Bench:
         return values
 
     def law(self, beliefs: Tensor) -> Tensor:
+        """The next token's."""
         return beliefs @ self.process.emission_matrix
 
-    def _moved(self, edit: Callable[[Learned], Edit], dose: float, source: Tensor, target: Tensor) -> Tensor:
-        values = self.start.values.clone()
-        for rows, known in self.learned:
-            values[rows] = edit(known).dose(values[rows], source[rows], target[rows], dose)
-        return values
+    def next_law(self) -> Tensor | None:
+        """Values at which the model's next-token law is the other's; none where a relaxation stands in the way of derivatives."""
+        clamped = isinstance(self.place, ClampedLevel)
+        return None if clamped else steer_to_law(self.place, self.start, self.law(self.target))
 
 
 def moves(
     bench: Bench, plan: Plan, own: Tensor, generator: torch.Generator
 ) -> Iterator[tuple[str, int, float, Tensor]]:
     """Every edit with its seed and dose, and the values that it leaves; `own` are those of the other histories."""
-    start, target = bench.start.values, bench.target
-    shuffled = target[torch.randperm(len(target), generator=generator)]
-    law = next_law(bench)
+    beliefs, laws = (bench.source, bench.target), (bench.law(bench.source), bench.law(bench.target))
+    shuffled = bench.target[torch.randperm(len(bench.target), generator=generator)]
+    law = bench.next_law()
+
+    def least(known: Learned) -> Edit:
+        return LeastEdit(known.belief)
+
+    def random(seed: int, known: Learned) -> Edit:
+        return RandomEdit(least(known), known.belief, seed)
+
     for dose in plan.doses:
-        yield LEAST, 0, dose, bench.values(LeastEdit, dose, target)
-        yield SHUFFLED, 0, dose, bench.values(LeastEdit, dose, shuffled)
-        yield SUBSPACE, 0, dose, bench.subspace(dose)
+        yield LEAST, 0, dose, bench.moved(least, dose, *beliefs)
+        yield SHUFFLED, 0, dose, bench.moved(least, dose, bench.source, shuffled)
+        yield SUBSPACE, 0, dose, bench.moved(lambda known: LeastEdit(known.law), dose, *laws)
         for seed in range(plan.subspaces if dose == 1.0 else plan.subspaces_by_dose):
-            yield RANDOM, seed, dose, bench.random(seed, dose)
+            yield RANDOM, seed, dose, bench.moved(partial(random, seed), dose, *beliefs)
         if law is not None:
-            yield NEXT, 0, dose, start + dose * (law - start)
-    yield "pattern", 0, 1.0, bench.values(PatternEdit, 1.0, target)
-    yield "pseudo-inverse", 0, 1.0, bench.values(PseudoinverseEdit, 1.0, target)
+            yield NEXT, 0, dose, bench.start.values + dose * (law - bench.start.values)
+    yield "pattern", 0, 1.0, bench.moved(lambda known: PatternEdit(known.belief), 1.0, *beliefs)
+    yield "pseudo-inverse", 0, 1.0, bench.moved(lambda known: PseudoinverseEdit(known.belief), 1.0, *beliefs)
     yield "optimised", 0, 1.0, bench.optimised()
     yield WHOLE, 0, 1.0, own
-
-
-def next_law(bench: Bench) -> Tensor | None:
-    """Values at which the model's next-token law is the other's; none where a relaxation stands in the way of derivatives."""
-    if isinstance(bench.place, ClampedLevel):
-        return None
-    return steer_to_law(bench.place, bench.start, bench.law(bench.target))
 
 
 @torch.no_grad()
@@ -182,14 +176,8 @@ def ablate_place(process: HiddenMarkovModel, place: Place, population: Words, pl
             nats = nats_lost(exact, found.futures[settled[found.settled]])
             lost.setdefault(name, []).append((nats, int(settled.sum())))
     counts = [count for _, count in lost["nothing"]]
-    return [
-        {
-            "ablated": name,
-            "divergence": float(np.average([nats for nats, _ in parts], weights=counts)),
-            "count": sum(counts),
-        }
-        for name, parts in lost.items()
-    ]
+    means = {name: float(np.average([nats for nats, _ in parts], weights=counts)) for name, parts in lost.items()}
+    return [{"ablated": name, "divergence": mean, "count": sum(counts)} for name, mean in means.items()]
 
 
 def nats_lost(exact: Tensor, futures: Tensor) -> float:

@@ -29,6 +29,8 @@ def figure(rows: pd.DataFrame, path: Path) -> None:
     shown = rows[rows.place.str.startswith(DRAWN)].dropna(subset=["r2"])
     kinds = list(dict.fromkeys(zip(shown.process, shown.pairs, strict=True)))
     models = list(dict.fromkeys(shown.model))
+    if not models:
+        return
     page = pyplot.figure(figsize=(3.1 * len(models) + 0.6, 5.4 * len(kinds) + 0.6), layout="constrained")
     blocks = page.subfigures(len(kinds), 1, squeeze=False, hspace=0.02)[:, 0]
     with pyplot.rc_context({"font.size": SIZE - 1, "axes.titlesize": SIZE, "axes.labelsize": SIZE}):
@@ -46,18 +48,16 @@ def draw_kind(block: SubFigure, part: pd.DataFrame, models: list[str]) -> None:
     grid = block.subplots(2, len(models), sharey="row", squeeze=False)
     for (upper, lower), model in zip(grid.T, models, strict=True):
         own = part[part.model == model]
-        upper.set_title(f"{model}\n{own.place.iloc[0] if len(own) else 'left out'}")
         if len(own):
             draw_doses(upper, own)
             draw_horizons(lower, own)
-        upper.set_xlabel("dose (1 = the other belief)")
-        lower.set_xlabel("joint law of the next ... tokens")
+        title = f"{model}\n{own.place.iloc[0] if len(own) else 'left out'}"
+        upper.set(title=title, xlabel="dose (1 = the other belief)")
+        lower.set(xlabel="joint law of the next ... tokens")
         for axes in (upper, lower):
             axes.spines[["top", "right"]].set_visible(False)
-    grid[0, 0].set_ylabel("share of the\nexact change")
-    grid[1, 0].set_ylabel("R2 of the change")
-    grid[0, 0].set_ylim(-0.5, 1.65)
-    grid[1, 0].set_ylim(LOWEST - 0.05, 1.08)
+    grid[0, 0].set(ylabel="share of the\nexact change", ylim=(-0.5, 1.65))
+    grid[1, 0].set(ylabel="R2 of the change", ylim=(LOWEST - 0.05, 1.08))
 
 
 def draw_doses(axes: Axes, part: pd.DataFrame) -> None:
@@ -92,8 +92,8 @@ def draw_horizons(axes: Axes, part: pd.DataFrame) -> None:
     belief = whole[whole.edit == LEAST]
     spread = [np.maximum(belief.r2 - belief.low, 0), np.maximum(belief.high - belief.r2, 0)]
     axes.errorbar(belief.horizon, belief.r2, yerr=spread, color=EDITS[LEAST][0], fmt="none", capsize=3, lw=1.5)
-    axes.set_xticks(sorted(part.horizon.unique()))
-    axes.set_xlim(part.horizon.min() - 0.3, part.horizon.max() + 0.3)
+    horizons = sorted(part.horizon.unique())
+    axes.set(xticks=horizons, xlim=(horizons[0] - 0.3, horizons[-1] + 0.3))
 
 
 def draw_edit(axes: Axes, edit: str, x: np.ndarray, middle_and_ends: np.ndarray) -> None:

@@ -34,20 +34,19 @@ class Lessons:
 
     @classmethod
     def read(cls, place: Place, population: Words, plan: Plan) -> Self:
-        """All words of the lengths that are learned from; of one length alone where the place is as wide as the word is long."""
+        """All words that are not too short; those of one length alone where the place is as wide as the word is long."""
         if isinstance(place, ResidualHistory):
             level = population.levels[plan.history - 1]
             number = torch.arange(len(level.tokens))
             values = place.read(level.tokens).values
             return cls(values, level.filtered, level.next_token_laws, torch.full_like(number, plan.history), number)
-        first, last = plan.fit_lengths
         parts: list[tuple[Tensor, ...]] = []
         memory, histories = place.model.start(1), torch.tensor([NO_HISTORY])
-        for length, level in enumerate(population.levels[:last], 1):
+        for length, level in enumerate(population.levels, 1):
             moment = place.advance(tuple(part[level.parents] for part in memory), level.last_tokens)
             number = torch.arange(len(level.tokens))
             memory, histories = moment.memory, number if length == plan.history else histories[level.parents]
-            if length >= first:
+            if length >= plan.shortest:
                 lengths = torch.full_like(number, length)
                 parts.append((moment.values, level.filtered, level.next_token_laws, lengths, histories))
         return cls(*(torch.cat(columns) for columns in zip(*parts, strict=True)))

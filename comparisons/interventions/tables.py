@@ -3,6 +3,7 @@
 import pandas as pd
 
 from comparisons.interventions.plan import LEAST, NEXT, RANDOM, SHUFFLED, SUBSPACE, WHOLE
+from comparisons.model_pictures import spread
 
 
 def table(rows: pd.DataFrame, losses: pd.DataFrame) -> pd.DataFrame:
@@ -45,14 +46,7 @@ def interval(part: pd.DataFrame) -> str:
     return f"{row.r2:.3f} ({row.low:.3f} to {row.high:.3f})"
 
 
-def spread(values: pd.Series) -> str:
-    return f"{values.median():.3f} ({values.min():.3f} to {values.max():.3f})"
-
-
 def nats(lost: pd.Series) -> str:
     """When nothing is emptied, random subspaces (median, least and largest) and the belief's."""
     random = lost[lost.index.str.startswith(RANDOM)]
-    return (
-        f"nothing {lost['nothing']:.4f}, random {random.median():.4f} ({random.min():.4f} to {random.max():.4f}), "
-        f"belief {lost['belief']:.4f}"
-    )
+    return f"nothing {lost['nothing']:.4f}, random {spread(random, 4)}, belief {lost['belief']:.4f}"

@@ -71,7 +71,7 @@ class Implicit(LearningRule):
 
         metric = problem.gauss_newton(point)
         if isinstance(point, GraphPoint):
-            masks = (point.moving.get(name) for name in problem.names)
+            masks = (point.movable.get(name) for name in problem.names)
             right = tuple(g if mask is None else g * mask for g, mask in zip(right, masks, strict=True))
         return conjugate_gradients(
             lambda v: problem.hessian_product(point, v),

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from pcnet.files import replace_file
 from pcnet.report import plots, tables, verdicts
 from pcnet.report import results as run
 from pcnet.report.headlines import summarise
 from pcnet.report.page import Markup, document, element, image
 from pcnet.report.results import Results
 from pcnet.report.text import ABSENT, CAPTIONS, METHOD, PROJECTION, TITLES
-from pcnet.tables import replace_file
 
 
 def summary(folder: Path) -> pd.DataFrame:
@@ -56,7 +56,7 @@ def _process(results: Results) -> str:
 def _top(results: Results, frame: pd.DataFrame) -> Markup:
     question = (
         f"Networks trained to predict the next token of {_process(results)}: do their states hold the belief over the"
-        " hidden state of the process linearly, and what did each answer cost?"
+        " hidden state of the process linearly, beyond what every control explains, and what did each answer cost?"
     )
     return element(
         "header",
@@ -70,7 +70,9 @@ def _top(results: Results, frame: pd.DataFrame) -> Markup:
 
 
 def _unfinished(results: Results) -> list[str]:
-    expected = ["training", "probes", "excess", "cost"] + ["inference", "checks"] * bool(run.iterative(results))
+    expected = ["training", "probes", "verdicts", "excess", "cost"] + ["inference", "checks"] * bool(
+        run.iterative(results)
+    )
     missing = [f"{name}.csv" for name in expected if not len(getattr(results, name))]
     missing += ["geometry/truth.npz"] * (run.truth(results) is None)
     return [f"Not there yet: {', '.join(missing)}. What depends on them is left out below."] if missing else []
@@ -78,7 +80,7 @@ def _unfinished(results: Results) -> list[str]:
 
 def _models(results: Results, frame: pd.DataFrame) -> Markup:
     cards = [
-        element("article", element("h3", model), element("p", verdicts.verdict(results, model, row)))
+        element("article", element("h3", model), element("p", verdicts.card(results, model, row)))
         for model, row in frame.iterrows()
     ]
     body = element("div", *cards, kind="verdicts") if cards else element("p", "No model has left a result yet.")

@@ -18,6 +18,7 @@ from pcnet.report.results import (
 )
 
 MISSING = "-"
+SHORT = {"not decidable here": "not decidable", "present, not linear": "not linear"}
 NAME_WIDTH = 20
 
 
@@ -30,6 +31,9 @@ def summarise(results: Results) -> pd.DataFrame:
     Returns:
         One row a model, indexed by its name, with these columns:
 
+        ``verdict``
+            whether the headline site encodes the belief beyond every control: yes, no, not decidable, or present, not
+            linear; one for each training seed where they differ, ``-`` where none was judged;
         ``seeds``
             training seeds that were scored;
         ``excess``
@@ -55,12 +59,19 @@ def summarise(results: Results) -> pd.DataFrame:
 
 
 def _scores(results: Results, model: str) -> dict[str, float]:
-    row = {"seeds": headline(results, model, WEIGHTS[0])["seed"].nunique(), "excess": excess_loss(results, model)}
+    row = {"verdict": _verdict(results, model)}
+    row |= {"seeds": headline(results, model, WEIGHTS[0])["seed"].nunique(), "excess": excess_loss(results, model)}
     for weights in WEIGHTS:
         trained, untrained = score(headline(results, model, weights)), copies(results, model, weights).max()
         row |= {f"r2_{weights}": trained, f"untrained_{weights}": untrained, f"gain_{weights}": trained - untrained}
         row[f"shuffled_{weights}"] = shuffled(results, model, weights)
     return row
+
+
+def _verdict(results: Results, model: str) -> str:
+    rows = results.verdicts[results.verdicts["model"] == model]
+    answers = [SHORT.get(answer, answer) for answer in rows.groupby("seed")["answer"].first()]
+    return (answers[0] if len(set(answers)) == 1 else ", ".join(answers)) if answers else MISSING
 
 
 def _cost(results: Results, model: str) -> dict[str, float]:
@@ -120,10 +131,10 @@ def iterations_text(row: pd.Series) -> str:
 
 HEADERS = (
     ("", "model"),
+    ("beyond every", "control?"),
     ("excess", "nats"),
     ("R2 held", "out p/e"),
     ("best un-", "trained"),
-    ("gain over", "untrained"),
     ("shuffled", "95th pct"),
     ("para-", "meters"),
     ("FLOPs", "1 seq."),
@@ -131,17 +142,19 @@ HEADERS = (
     ("iter.", "p50/90"),
     ("seq.", "depth"),
 )
-NOTE = "R2 against the belief; p/e: words weighted by probability / equally. Latency, FLOPs, iterations: one sequence."
+NOTE = """\
+Beyond every control: the verdict on the site that was fixed before training. R2 against the belief, held out; p/e: words
+weighted by probability / equally. Latency, FLOPs, iterations: one sequence."""
 
 
 def _cells(frame: pd.DataFrame) -> list[list[str]]:
     return [
         [
             str(model),
+            row["verdict"],
             nats(row["excess"]),
             _both(row, "r2"),
             _both(row, "untrained"),
-            _both(row, "gain", "+"),
             _both(row, "shuffled"),
             count(row["parameters"]),
             count(row["flops"]),
@@ -154,7 +167,7 @@ def _cells(frame: pd.DataFrame) -> list[list[str]]:
 
 
 def render_summary(frame: pd.DataFrame) -> str:
-    """The summary as plain text in fixed width, at most 120 columns; long model names are cut with an ellipsis.
+    """The summary as plain text in fixed width, long model names are cut with an ellipsis.
 
     Args:
         frame: what ``summarise`` returned.
@@ -169,8 +182,7 @@ def render_summary(frame: pd.DataFrame) -> str:
 
 
 def _aligned(cells: list[str], widths: list[int]) -> str:
-    first, *others = (cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(cells, widths)))
-    return "  ".join([first, *others])
+    return "  ".join(cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(cells, widths)))
 
 
 def markdown_summary(frame: pd.DataFrame) -> str:
@@ -180,10 +192,10 @@ def markdown_summary(frame: pd.DataFrame) -> str:
         frame: what ``summarise`` returned.
     """
     titles = [_title(*header) for header in HEADERS]
-    rule = [":--"] + ["--:"] * (len(HEADERS) - 1)
+    rule = [":--"] * 2 + ["--:"] * (len(HEADERS) - 2)
     rows = [[cell.replace("|", r"\|") for cell in row] for row in _cells(frame)]
     table = "\n".join("| " + " | ".join(row) + " |" for row in [titles, rule, *rows])
-    return f"{table}\n\n{NOTE}"
+    return f"{table}\n\n{NOTE.replace(chr(10), ' ')}"
 
 
 def _title(top: str, bottom: str) -> str:

@@ -15,10 +15,9 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from pcnet.tables import COLUMNS, EQUILIBRIUM
+from pcnet.report.schema import EQUILIBRIUM, SCHEMA
+from pcnet.tables import EARLIER
 
-TEXT = {"model", "site", "target", "control", "position", "iteration", "weights", "device", "check"}
-FLAGS = {"trained", "headline", "offset", "passed"}
 WEIGHTS = ("probability", "equal")
 
 
@@ -29,6 +28,7 @@ class Results:
     Args:
         folder: where they were read from.
         config: text of ``config.yaml``; empty where it is missing.
+        verdicts: ``verdicts.csv``.
         training: ``training.csv``; like every table here, an empty frame with its columns where the file is missing.
         probes: ``probes.csv``.
         excess: ``excess.csv``.
@@ -45,6 +45,7 @@ class Results:
     cost: pd.DataFrame
     inference: pd.DataFrame
     checks: pd.DataFrame
+    verdicts: pd.DataFrame
 
 
 def read(folder: Path) -> Results:
@@ -57,38 +58,39 @@ def read(folder: Path) -> Results:
         The tables, typed: numbers as float64, flags as bool, everything else as text.
     """
     config = folder / "config.yaml"
-    tables = {name: _read_table(folder / f"{name}.csv", columns) for name, columns in COLUMNS.items()}
+    tables = {name: _read_table(folder / f"{name}.csv", kinds) for name, kinds in SCHEMA.items()}
     return Results(folder, config.read_text(encoding="utf-8") if config.is_file() else "", **tables)
 
 
-def _read_table(path: Path, columns: list[str]) -> pd.DataFrame:
+def _read_table(path: Path, kinds: dict[str, str]) -> pd.DataFrame:
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     complete = text[: text.rfind("\n") + 1]
     if not complete.strip():
-        return pd.DataFrame({name: _typed(name, pd.Series(dtype=str)) for name in columns})
+        return pd.DataFrame({name: _typed(name, kind, pd.Series(dtype=str)) for name, kind in kinds.items()})
     raw = pd.read_csv(io.StringIO(complete), dtype=str, keep_default_na=False, on_bad_lines="skip")
-    raw = raw.reindex(columns=columns).fillna("")
-    return pd.DataFrame({name: _typed(name, raw[name]) for name in columns})
+    raw = raw.rename(columns=EARLIER).reindex(columns=list(kinds)).fillna("")
+    return pd.DataFrame({name: _typed(name, kind, raw[name]) for name, kind in kinds.items()})
 
 
-def _typed(name: str, column: pd.Series) -> pd.Series:
+def _typed(name: str, kind: str, column: pd.Series) -> pd.Series:
     """Text, flag or number. Iteration 8.0 is iteration 8; no iteration is the equilibrium, no position all of them."""
-    if name in FLAGS:
+    if kind == "flag":
         return column.str.lower().isin(["true", "1", "1.0"])
     if name == "iteration":
         return column.str.removesuffix(".0").replace("", EQUILIBRIUM)
     if name == "position":
         return column.str.removesuffix(".0").replace("", "all")
-    return column if name in TEXT else pd.to_numeric(column, errors="coerce")
+    return column if kind == "text" else pd.to_numeric(column, errors="coerce")
 
 
 def settings(results: Results) -> dict:
-    """The config as nested dictionaries; empty where there is none or it isn't YAML."""
+    """The experiment's arguments in the config as nested dictionaries; empty where there is none or it isn't YAML."""
     try:
         parsed = yaml.safe_load(results.config)
     except yaml.YAMLError:
         return {}
-    return parsed if isinstance(parsed, dict) else {}
+    parsed = parsed if isinstance(parsed, dict) else {}
+    return parsed.get("init_args", parsed)
 
 
 def models(results: Results) -> list[str]:
@@ -162,9 +164,9 @@ def score(rows: pd.DataFrame) -> float:
 
 
 def copies(results: Results, model: str, weights: str) -> pd.Series:
-    """Median R2 over fold seeds of every untrained copy, indexed by (gain, seed)."""
+    """Median R2 over fold seeds of every untrained copy, indexed by (scale, seed)."""
     rows = headline(results, model, weights, trained=False)
-    return rows.groupby(["gain", "seed"], dropna=False)["r2"].median()
+    return rows.groupby(["scale", "seed"], dropna=False)["r2"].median()
 
 
 def shuffled(results: Results, model: str, weights: str) -> float:
@@ -186,7 +188,7 @@ def excess_loss(results: Results, model: str, iteration: str = EQUILIBRIUM) -> f
 def cost_row(results: Results, model: str, batch: int = 1) -> pd.Series:
     """The first cost row of a model at this batch size; all NaN where there is none."""
     rows = results.cost[(results.cost["model"] == model) & (results.cost["batch"] == batch)]
-    return rows.iloc[0] if len(rows) else pd.Series(np.nan, index=COLUMNS["cost"], dtype=object)
+    return rows.iloc[0] if len(rows) else pd.Series(np.nan, index=list(SCHEMA["cost"]), dtype=object)
 
 
 # --- geometry -----------------------------------------------------------------------------------------------------
@@ -217,8 +219,8 @@ def decoded_copy(results: Results, model: str) -> np.ndarray | None:
     scores = copies(results, model, "probability").dropna()
     if scores.empty:
         return None
-    gain, seed = scores.idxmax()
-    arrays = _arrays(results.folder / "geometry" / f"{model}-gain{gain}-seed{seed:.0f}-untrained.npz", ("decoded",))
+    scale, seed = scores.idxmax()
+    arrays = _arrays(results.folder / "geometry" / f"{model}-scale{scale}-seed{seed:.0f}-untrained.npz", ("decoded",))
     return arrays["decoded"] if arrays else None
 
 

@@ -53,13 +53,21 @@ def summary_table(frame: pd.DataFrame) -> Markup:
     """One row a model; two scores in a cell: words weighted by probability, then equally."""
     if frame.empty:
         return _absent("any result of any model")
-    headers = ["model", "excess loss, nats", "R²", "best untrained", "gain over untrained", "shuffled, 95th pct"]
+    headers = [
+        "model",
+        "beyond every control?",
+        "excess loss, nats",
+        "R²",
+        "best untrained",
+        "gain over untrained",
+        "shuffled, 95th pct",
+    ]
     headers += ["parameters", "FLOPs", "latency p50, ms", "iterations p50/p90", "sequential depth"]
-    return table(headers, [_summary_row(*item) for item in frame.iterrows()], TABLES["summary"])
+    return table(headers, [_summary_row(*item) for item in frame.iterrows()], TABLES["summary"], words=1)
 
 
 def _summary_row(model: str, row: pd.Series) -> list[Markup]:
-    cells = [_name(model), _cell(row["excess"], nats(row["excess"]))]
+    cells = [_name(model), _words(row["verdict"]), _cell(row["excess"], nats(row["excess"]))]
     for name in ("r2", "untrained", "gain", "shuffled"):
         cells.append(_pair([row[f"{name}_{weights}"] for weights in WEIGHTS], "+" if name == "gain" else "-"))
     cells += [_cell(row[name], count(row[name])) for name in ("parameters", "flops")]

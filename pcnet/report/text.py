@@ -50,7 +50,9 @@ CAPTIONS = {
 }
 TABLES = {
     "summary": _flow("""
-        Excess loss: above the exact Bayesian observer, at equilibrium. R²: held out, headline site against the belief,
+        Beyond every control: the calibrated verdict on the headline site; yes if it says more of the belief than the exact
+        next-token law, the last tokens, additive history, constrained belief, the model's own predictions and all untrained
+        networks, no if not, not decidable where a control determines the belief. Excess loss: above the exact Bayesian observer, at equilibrium. R²: held out, headline site against the belief,
         words weighted by probability / equally. Untrained: the best of all copies. Shuffled: beliefs permuted among
         words. FLOPs, latency, iterations and depth: one sequence, batch 1.
     """),
@@ -85,7 +87,8 @@ METHOD = _flow("""
     words of length 3 or less always train and are never scored; five folds times five fold seeds over the rest;
     features are standardised, and the ridge chosen, inside the training part. The score is the held-out,
     variance-weighted R² on lengths 4 and up, with words weighted by probability and equally; medians over fold seeds.
-    Untrained copies use the same initialiser at gains .5, .9 and 1.2 with three seeds each; shuffled beliefs are
+    A verdict tests the headline site against each control by permutations within what the control can't tell apart, or by
+    its rank among untrained networks; the largest p value counts. Untrained copies use the same initialiser at scales .5, .9 and 1.2 with three seeds each; shuffled beliefs are
     permuted within length. Population oracles are fitted and scored on all words, so they are not held-out scores.
     Excess loss is the exact sum over words of probability times KL(exact next-token law || model), averaged over
     context lengths, in nats, without sampling. Numbers of predictive-coding models are taken at the equilibrium of

@@ -5,12 +5,12 @@ import math
 import pandas as pd
 
 from pcnet.report import results as run
-from pcnet.report.headlines import fixed, nats, pair
+from pcnet.report.headlines import MISSING, fixed, nats, pair
 from pcnet.report.results import WEIGHTS, Results
 
-DECIDABLE_BELOW = 0.95  # population R2 of a control: from here on nothing beyond it can be shown
 ENOUGH_CONVERGED = 0.999
 ENOUGH_SEEDS = 5
+QUESTION = "Do their states encode the belief beyond every control?"
 BLIND = {
     "residual": "the part of the belief that no function of the next-token law explains",
     "invisible": "the part of the belief that is affinely invisible in the next-token law",
@@ -18,39 +18,35 @@ BLIND = {
 
 
 def answer(results: Results, frame: pd.DataFrame) -> str:
-    """The question's answer in one or two sentences.
+    """The question's answer: which models got which verdict.
 
     Args:
         results: the run.
         frame: its summary table.
     """
-    scored = frame.dropna(subset=[f"r2_{w}" for w in WEIGHTS] + [f"untrained_{w}" for w in WEIGHTS])
-    if scored.empty:
-        return "No model has been probed together with its untrained copies yet, so there is no answer yet."
-    gains = scored[[f"gain_{w}" for w in WEIGHTS]]
-    above = list(scored.index[(gains > 0).all(axis=1)])
-    names = f": {', '.join(above)}" if above else ""
-    text = "Models that hold the belief linearly, above the best of their untrained copies in both weightings:"
-    return f"{text} {len(above)} of {len(scored)} probed{names}. {decidable(results)}"
+    given: dict[str, list[str]] = {}
+    for model, verdict in frame["verdict"].items():
+        if verdict != MISSING:
+            given.setdefault(verdict, []).append(str(model))
+    if not given:
+        return f"{QUESTION} No model has been judged yet."
+    parts = "; ".join(f"{verdict}: {', '.join(models)}" for verdict, models in given.items())
+    return f"{QUESTION} {parts[0].upper()}{parts[1:]}. {_undecidable(results)}".strip()
 
 
-def decidable(results: Results) -> str:
-    """Whether a score can show more than good predictions on this process."""
-    oracle = run.population(results, "next_token")
-    if math.isnan(oracle):
-        return "Whether that is more than good prediction is open: the next-token control isn't there yet."
-    if oracle >= DECIDABLE_BELOW:
-        return (
-            "Whether a model encodes the belief beyond its predictions is not decidable on this process:"
-            f" the exact next-token law is itself nearly affine in the belief (population R² {fixed(oracle, 3)})."
-        )
+def _undecidable(results: Results) -> str:
+    """Which control determines the belief, where one does."""
+    rows = results.verdicts[results.verdicts["answer"].str.startswith("not decidable")]
+    if rows.empty:
+        return ""
+    strongest = rows.loc[rows["population_r2"].idxmax()]
     return (
-        "On this process the exact next-token law gives away only part of the belief"
-        f" (population R² {fixed(oracle, 3)}), so the part beyond it is scored on its own."
+        f"Nothing can be shown beyond a control that determines the belief: {strongest['control'].replace('_', ' ')} alone"
+        f" explains {fixed(strongest['population_r2'], 3)} of it on this process."
     )
 
 
-def verdict(results: Results, model: str, row: pd.Series) -> str:
+def card(results: Results, model: str, row: pd.Series) -> str:
     """What may be said of one model.
 
     Args:
@@ -58,7 +54,9 @@ def verdict(results: Results, model: str, row: pd.Series) -> str:
         model: its name.
         row: its row of the summary table.
     """
-    return " ".join(filter(None, [_prediction(row), _belief(results, model, row), _beyond(results, model)]))
+    parts = [_prediction(row), _belief(results, model, row), *_judged(results, model)]
+    parts += [_gain_over_law(results, model), *(_blind_part(results, model, target) for target in BLIND)]
+    return " ".join(filter(None, parts))
 
 
 def _prediction(row: pd.Series) -> str:
@@ -73,44 +71,25 @@ def _belief(results: Results, model: str, row: pd.Series) -> str:
         return "Its held-out score is not there yet."
     site = run.headline(results, model, WEIGHTS[0])["site"].iloc[0]
     text = f"A linear probe reads the belief from its headline site, {site}, with held-out R² {pair(*scores)} (words"
-    text += " weighted by probability/equally)."
-    return " ".join([text, _against_untrained(results, model, row), _against_chance(row)])
-
-
-def _against_untrained(results: Results, model: str, row: pd.Series) -> str:
-    gains = [row[f"gain_{weights}"] for weights in WEIGHTS]
-    if any(map(math.isnan, gains)):
-        return "The untrained copies are not there yet."
     count = len(run.copies(results, model, WEIGHTS[0]))
-    best = f"the best of {count} untrained copies ({pair(*(row[f'untrained_{weights}'] for weights in WEIGHTS))})"
-    if max(gains) <= 0:
-        return f"That does not beat {best}: training put no more of the belief there than random weights hold."
-    if min(gains) <= 0:
-        return f"Against {best} that is {pair(*gains, sign='+')}: above in one weighting only, so no claim."
-    margins = [_every_fold(results, model, weights) for weights in WEIGHTS]
-    where = "in every fold seed" if all(margins) else "in the median, but not in every fold seed"
-    return f"That is {pair(*gains)} above {best}, {where}."
+    best = pair(*(row[f"untrained_{weights}"] for weights in WEIGHTS))
+    chance = pair(*(row[f"shuffled_{weights}"] for weights in WEIGHTS))
+    return f"{text} weighted by probability/equally); the best of {count} untrained copies {best}, shuffled beliefs {chance}."
 
 
-def _every_fold(results: Results, model: str, weights: str) -> bool:
-    return run.headline(results, model, weights)["r2"].min() > run.copies(results, model, weights).max()
+def _judged(results: Results, model: str) -> list[str]:
+    """The verdict on each training seed, and the control that it is hardest to beat."""
+    rows = results.verdicts[results.verdicts["model"] == model]
+    return [_sentence(seed, part) for seed, part in rows.groupby("seed")] or ["It has not been judged yet."]
 
 
-def _against_chance(row: pd.Series) -> str:
-    margins = [row[f"r2_{weights}"] - row[f"shuffled_{weights}"] for weights in WEIGHTS]
-    if any(map(math.isnan, margins)):
-        return "The shuffled control is not there yet."
-    return "" if min(margins) > 0 else "It does not beat the 95th percentile of shuffled beliefs."
-
-
-def _beyond(results: Results, model: str) -> str:
-    oracle = run.population(results, "next_token")
-    if math.isnan(oracle):
-        return ""
-    if oracle >= DECIDABLE_BELOW:
-        return "Beyond its predictions: not decidable on this process."
-    parts = [_gain_over_law(results, model), *(_blind_part(results, model, target) for target in BLIND)]
-    return " ".join(filter(None, parts)) or "Beyond its predictions: the parts that they leave out are not scored yet."
+def _sentence(seed: float, rows: pd.DataFrame) -> str:
+    first, linear = f"Verdict (seed {seed:.0f}): {rows['answer'].iloc[0]}", rows[rows["probe"] == "linear"]
+    if linear["p_value"].isna().all():
+        return f"{first}."
+    worst = linear.loc[linear["p_value"].idxmax()]
+    control = worst["control"].replace("_", " ")
+    return f"{first}; against {control} its gain is {fixed(worst['gain'], 3, '+')}, p = {worst['p_value']:.3g}, the largest."
 
 
 def _gain_over_law(results: Results, model: str) -> str:
@@ -130,19 +109,14 @@ def _blind_part(results: Results, model: str, target: str) -> str:
     rows = [run.headline(results, model, weights, target=target) for weights in WEIGHTS]
     if any(r.empty for r in rows):
         return ""
-    reached = [run.score(r) for r in rows]
     best = [_best_copy(results, model, weights, target) for weights in WEIGHTS]
-    text = f"Of {BLIND[target]} its site explains R² {pair(*reached)} (probability/equally)"
-    if any(map(math.isnan, best)):
-        return f"{text}; no untrained copy was scored on it."
-    ahead = all(ours > theirs for ours, theirs in zip(reached, best)) and min(reached) > 0
-    claim = "it encodes more than it predicts" if ahead else "no claim beyond its predictions"
-    return f"{text}, the best untrained copy {pair(*best)}: {claim}."
+    reached = pair(*map(run.score, rows))
+    return f"Of {BLIND[target]} it explains R² {reached} (probability/equally), the best untrained copy {pair(*best)}."
 
 
 def _best_copy(results: Results, model: str, weights: str, target: str) -> float:
     rows = run.headline(results, model, weights, trained=False, target=target)
-    return float(rows.groupby(["gain", "seed"], dropna=False)["r2"].median().max())
+    return float(rows.groupby(["scale", "seed"], dropna=False)["r2"].median().max())
 
 
 def seeds(frame: pd.DataFrame) -> str:

@@ -10,8 +10,8 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-from pcnet.config import Training
 from pcnet.data import SequenceData
+from pcnet.learning.training import Training
 from pcnet.predictor import Predictor
 from pcnet.processes import HiddenMarkovModel
 from pcnet.training.callbacks import Checkpoints, CurvePoint, InferenceDiagnostics, LearningCurve, Progress, Snapshots

@@ -7,28 +7,38 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
 import yaml
 
-from pcnet import config
 from pcnet.cli import verbs as cli
-from pcnet.experiment import run
+from pcnet.experiments import InThisProcess, LocalWorkers, RunFolder, run
+from pcnet.experiments import settings as configuration
+from pcnet.experiments.beliefs import BeliefComparison
+from pcnet.experiments.command import folder_name, split
+from pcnet.report.schema import SCHEMA
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 TABLES = {"training", "probes", "excess", "cost", "inference", "checks"}
 
 
-def tiny(name: str = "mess3", keep: tuple[str, ...] = ("gru", "temporal_pc"), **changes: object) -> config.Settings:
+def tiny(name: str = "mess3", keep: tuple[str, ...] = ("gru", "temporal_pc")) -> configuration.Settings:
     """A shipped configuration, shortened, with some of its models."""
-    settings = cli.smoke(config.read(config.find(name)))
+    settings = configuration.read(configuration.find(name))
+    arguments = BeliefComparison.shortened(settings["init_args"])
     for part in ("models", "training", "sites"):
-        settings[part] = {model: settings[part][model] for model in keep}
-    settings["evaluation"]["robust"] = [model for model in settings["evaluation"]["robust"] if model in keep]
-    return config.resolve(settings | {"workers": 0} | changes)
+        arguments[part] = {model: arguments[part][model] for model in keep}
+    arguments["evaluation"]["robust"] = [model for model in arguments["evaluation"]["robust"] if model in keep]
+    return configuration.resolve(settings | {"init_args": arguments})
+
+
+def here(settings: configuration.Settings, path: Path) -> Path:
+    """The folder of a run done in this process."""
+    return run(settings, path, InThisProcess()).folder.path
 
 
 @pytest.fixture
@@ -47,18 +57,18 @@ def test_every_configuration_runs_and_leaves_all_that_is_promised(
 ) -> None:
     if path.stem != "mess3":
         request.getfixturevalue("without_report")
-    settings = config.resolve(cli.smoke(config.read(path)) | {"workers": 0})
-    record = run(settings, tmp_path / "run")
-    folder = record.folder.path
-    asked = TABLES if settings["evaluation"]["robust"] else TABLES - {"checks"}
+    keep = tuple(configuration.read(path)["init_args"]["models"])
+    settings = tiny(path.stem, keep)
+    folder = here(settings, tmp_path / "run")
+    asked = TABLES if settings["init_args"]["evaluation"]["robust"] else TABLES - {"checks"}
     assert {table.stem for table in folder.glob("*.csv")} == asked
     assert yaml.safe_load((folder / "config.yaml").read_text()) == settings
-    probes, models = pd.read_csv(folder / "probes.csv"), set(settings["models"])
+    probes, models = pd.read_csv(folder / "probes.csv"), set(keep)
     assert set(probes["model"].dropna()) == models
-    assert set(probes.loc[probes["trained"].eq(False) & probes["gain"].notna(), "model"]) == models
+    assert set(probes.loc[probes["trained"].eq(False) & probes["scale"].notna(), "model"]) == models
     assert set(pd.read_csv(folder / "cost.csv")["model"]) == models
     if path.stem == "mess3":
-        assert all(model in record.report.read_text() for model in models)
+        assert all(model in (folder / "report.html").read_text() for model in models)
         assert {figure.suffix for figure in (folder / "figures").iterdir()} == {".png", ".svg"}
     assert not [left for left in folder.rglob(".*") if left.name != ".lock"], "temporary files were left behind"
 
@@ -66,7 +76,7 @@ def test_every_configuration_runs_and_leaves_all_that_is_promised(
 @pytest.mark.usefixtures("without_report")
 def test_a_run_stopped_in_training_ends_with_the_same_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = tiny()
-    whole = run(settings, tmp_path / "whole").folder.path
+    whole = here(settings, tmp_path / "whole")
 
     from pcnet.training import NextToken
 
@@ -80,9 +90,9 @@ def test_a_run_stopped_in_training_ends_with_the_same_numbers(tmp_path: Path, mo
 
     monkeypatch.setattr(NextToken, "training_step", stop_midway)
     with pytest.raises((KeyboardInterrupt, SystemExit)):
-        run(settings, tmp_path / "stopped")
+        here(settings, tmp_path / "stopped")
     monkeypatch.setattr(NextToken, "training_step", learn)
-    stopped = run(settings, tmp_path / "stopped").folder.path
+    stopped = here(settings, tmp_path / "stopped")
     for table in ("training", "excess", "probes"):
         first, second = (pd.read_csv(folder / f"{table}.csv") for folder in (whole, stopped))
         pd.testing.assert_frame_equal(first, second, check_exact=True)
@@ -94,43 +104,24 @@ def test_a_run_stopped_in_training_ends_with_the_same_numbers(tmp_path: Path, mo
 
 def test_tables_come_back_as_they_were_written(tmp_path: Path) -> None:
     """Positions with too few words have no score; a control of the process belongs to no model."""
-    from pcnet.records import RunFolder
-
-    folder = RunFolder(tmp_path)
-    rows = pd.DataFrame(
-        {"model": ["", "gru"], "position": ["4", "all"], "r2": [float("nan"), 0.5], "trained": [True, False]}
-    )
-    folder.add("one", {"probes": rows})
+    folder = RunFolder(tmp_path, SCHEMA)
+    known = {"model": ["", "gru"], "position": ["4", "all"], "r2": [float("nan"), 0.5], "trained": [True, False]}
+    folder.add("one", {"probes": pd.DataFrame(known).reindex(columns=list(SCHEMA["probes"]))})
     back = folder.part("one", "probes")
-    pd.testing.assert_frame_equal(back, rows, check_dtype=False)
+    pd.testing.assert_frame_equal(back[list(known)], pd.DataFrame(known), check_dtype=False)
     assert back["r2"].median() == 0.5
-
-
-@pytest.mark.usefixtures("without_report")
-def test_finished_jobs_are_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = tiny(keep=("gru",))
-    run(settings, tmp_path)
-    before = (tmp_path / "probes.csv").read_bytes()
-
-    def refuse(*_: object) -> None:
-        raise AssertionError("a finished job was done again")
-
-    from pcnet.jobs import Job
-
-    monkeypatch.setattr(Job, "run", refuse)
-    run(settings, tmp_path)
-    assert (tmp_path / "probes.csv").read_bytes() == before
 
 
 @pytest.mark.slow
 def test_killed_at_any_time_it_goes_on_from_there(tmp_path: Path) -> None:
-    settings = tiny(keep=("gru",), workers=1)
-    settings["training"]["gru"]["steps"] = 3000
-    settings["checkpoint_every"] = 50
-    whole = run(settings, tmp_path / "whole").folder.path
+    settings = tiny(keep=("gru",))
+    settings["init_args"]["training"]["gru"]["steps"] = 3000
+    settings["init_args"]["checkpoint_every"] = 50
+    whole = run(settings, tmp_path / "whole", LocalWorkers(1)).folder.path
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(settings))
-    command = [sys.executable, "-m", "pcnet.cli.verbs", "compare", str(path), "--out", str(tmp_path / "killed")]
+    command = [sys.executable, "-m", "pcnet.cli.verbs", "compare", str(path), "--workers", "1"]
+    command += ["--out", str(tmp_path / "killed")]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd=tmp_path)
     checkpoint = tmp_path / "killed/checkpoints/gru/seed0/last.ckpt"
     while not checkpoint.is_file():
@@ -182,9 +173,7 @@ def test_bad_calls_get_one_line_and_exit_code_2(
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(
-    "arguments", [["compare", "mess3", "stray"], ["compare", "-q"], ["compare", "--out"], ["train"]]
-)
+@pytest.mark.parametrize("arguments", [["compare", "mess3", "stray"], ["compare", "-q"], ["compare", "--out"]])
 def test_calls_that_make_no_sense_get_the_usage_and_exit_code_2(
     arguments: list[str], capsys: pytest.CaptureFixture
 ) -> None:
@@ -194,14 +183,29 @@ def test_calls_that_make_no_sense_get_the_usage_and_exit_code_2(
     assert "usage: pcnet" in capsys.readouterr().err
 
 
-def test_a_setting_may_stand_before_the_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_there_are_three_verbs(capsys: pytest.CaptureFixture) -> None:
+    assert cli.main(["train"]) == 2
+    assert "'train'" in capsys.readouterr().err
+    assert cli.main([]) == 2
+
+
+@pytest.fixture
+def asked_to_run(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict, Path]]:
+    """Settings and folder of every run that a command asks for, which is not done."""
     ran = []
-    monkeypatch.setattr("pcnet.experiment.run", lambda settings, out, view: ran.append((settings["seeds"], out.name)))
-    monkeypatch.setattr("pcnet.report.headlines", lambda folder: pd.DataFrame())
-    monkeypatch.setattr("pcnet.report.render_summary", lambda frame: "")
+
+    def note(settings: dict, out: Path, *_: object) -> SimpleNamespace:
+        ran.append((settings["init_args"], out))
+        return SimpleNamespace(text="")
+
+    monkeypatch.setattr("pcnet.experiments.harness.run", note)
+    return ran
+
+
+def test_a_setting_may_stand_before_the_configuration(tmp_path: Path, asked_to_run: list) -> None:
     assert cli.main(["compare", "--seeds", "[3]"]) == 0
     assert cli.main(["compare", "--seeds=[4]", "rrxor", "--out", str(tmp_path / "here")]) == 0
-    assert ran == [([3], "mess3-seeds=3"), ([4], "here")]
+    assert [(settings["seeds"], out.name) for settings, out in asked_to_run] == [([3], "mess3-seeds=3"), ([4], "here")]
 
 
 def test_a_missing_configuration_is_named_with_those_that_there_are(capsys: pytest.CaptureFixture) -> None:
@@ -227,15 +231,14 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, capsys: pytest
 
 
 def test_the_default_folder_says_what_was_overridden() -> None:
-    _, overrides = cli._split(["--models.temporal_pc.init_args.width", "32", "--seeds=[0, 1]"])
-    assert cli._folder_name("mess3", overrides, short=False) == "mess3-temporal_pc.width=32-seeds=0_1"
+    _, overrides = split(["--models.temporal_pc.init_args.width", "32", "--seeds=[0, 1]"])
+    assert folder_name("mess3", overrides, short=False) == "mess3-temporal_pc.width=32-seeds=0_1"
 
 
 def test_overriding_reaches_any_value() -> None:
-    settings = config.override(
-        config.read(config.find("mess3")), {"models.temporal_pc.init_args.width": "32", "seeds": "[0, 1]"}
-    )
-    resolved = config.resolve(settings)
+    shipped = configuration.read(configuration.find("mess3"))
+    changes = {"models.temporal_pc.init_args.width": "32", "seeds": "[0, 1]"}
+    resolved = configuration.resolve(configuration.override(shipped, changes))["init_args"]
     assert resolved["models"]["temporal_pc"]["init_args"]["width"] == 32
     assert resolved["seeds"] == [0, 1]
     assert resolved["models"]["gru"]["init_args"]["width"] == 64
@@ -243,25 +246,23 @@ def test_overriding_reaches_any_value() -> None:
 
 def test_resolved_settings_resolve_to_themselves() -> None:
     for path in CONFIGS:
-        resolved = config.resolve(config.read(path))
-        assert config.resolve(yaml.safe_load(yaml.safe_dump(resolved))) == resolved
+        resolved = configuration.resolve(configuration.read(path))
+        assert configuration.resolve(yaml.safe_load(yaml.safe_dump(resolved))) == resolved
 
 
-def test_the_commands_in_the_readme_run_shortened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_commands_in_the_readme_run_shortened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked_to_run: list
+) -> None:
     commands = re.findall(r"^(?:\$ )?(?:.*&& )?pcnet (compare.*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
     assert commands, "the README shows no command"
     monkeypatch.chdir(tmp_path)
     import shlex
 
-    ran = []
-    monkeypatch.setattr("pcnet.experiment.run", lambda settings, out, view: ran.append((settings, out)))
-    monkeypatch.setattr("pcnet.report.headlines", lambda folder: pd.DataFrame())
-    monkeypatch.setattr("pcnet.report.render_summary", lambda frame: "")
     for command in dict.fromkeys(commands):
         words = shlex.split(command, comments=True)
         if "--replot" not in words:
             assert cli.main([*words, "--smoke"]) == 0, command
-    assert len(ran) >= 2
+    assert len(asked_to_run) >= 2
 
 
 def test_the_python_in_the_readme_runs(capsys: pytest.CaptureFixture) -> None:

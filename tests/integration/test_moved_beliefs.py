@@ -6,16 +6,18 @@ import pytest
 import torch
 from planted_observer import ObserverState, observer
 
-from comparisons.interventions.__main__ import main
+from comparisons.interventions import Interventions
 from comparisons.interventions.bench import LeftOutError, ablate_place, measure_place
 from comparisons.interventions.lessons import Deal
-from comparisons.interventions.plan import LEAST, RANDOM, SHUFFLED, SMOKE, SUBSPACE, WHOLE, Plan
-from comparisons.interventions.tables import spread
+from comparisons.interventions.plan import LEAST, RANDOM, SHUFFLED, SUBSPACE, WHOLE, Plan
+from comparisons.model_pictures import spread
+from pcnet.experiments import command
 from pcnet.inference import Status
 from pcnet.probing import NotSettledError
 from pcnet.processes import mess3, rrxor, words
 
-SMALL = Plan(history=5, horizon=3, fit_lengths=(2, 6), pairs=15, doses=(0.5, 1.0), subspaces=4, subspaces_by_dose=2)
+NAME = "comparisons.interventions.Interventions"
+SMALL = Plan(history=5, horizon=3, shortest=2, pairs=15, doses=(0.5, 1.0), subspaces=4, subspaces_by_dose=2)
 
 
 class Stubborn(ObserverState):
@@ -129,7 +131,7 @@ def test_nothing_is_learned_from_words_that_begin_with_a_held_out_history(enough
     process = rrxor()
     place, level = observer(process)
     population = words(process, 6)
-    deal = Deal.make(place, population, Plan(history=5, fit_lengths=(2, 6), pairs=4, enough=enough), 0)
+    deal = Deal.make(place, population, Plan(history=5, shortest=2, pairs=4, enough=enough), 0)
     pairs = deal.pairs(level.filtered, None, torch.Generator().manual_seed(1))
     seen = torch.zeros(len(pairs), dtype=torch.long)
     for rows, known in deal.learned(pairs):
@@ -166,25 +168,24 @@ def test_random_subspaces_are_told_by_median_and_ends():
 
 @pytest.mark.slow
 def test_smoke_run_is_resumed_and_drawn_again(tmp_path, capsys):
-    assert main(["--smoke", "--out", str(tmp_path)]) == 0
-    folder = tmp_path / "smoke"
-    made = {name: (folder / name).read_bytes() for name in ("moves.csv", "ablations.csv", "interventions.csv")}
+    folder = tmp_path / "run"
+    arguments = ["--smoke", "--out", str(folder), "--workers", "0"]
+    assert command(NAME, arguments) == 0
     moves = pd.read_csv(folder / "moves.csv")
     assert set(moves.model) == {"transformer", "gru", "temporal_pc"}
     assert set(moves.horizon) == {1, 2}
     random = moves[moves.edit == RANDOM]
-    assert set(random.dose) == set(SMOKE.doses)
+    assert set(random.dose) == set(Interventions.smoke["plan"]["doses"])
     assert "| mess3 | gru | hidden units |" in capsys.readouterr().out
-    before = (folder / "moves.csv").stat().st_mtime_ns
-    assert main(["--smoke", "--out", str(tmp_path)]) == 0
-    assert (folder / "moves.csv").stat().st_mtime_ns == before  # nothing was missing
+    parts = {path: path.stat().st_mtime_ns for path in folder.glob("parts/*")}
+    made = {name: (folder / name).read_bytes() for name in ("moves.csv", "ablations.csv", "interventions.md")}
+    assert command(NAME, arguments) == 0
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("parts/*")} == parts  # nothing was missing
     (folder / "interventions.png").unlink()
-    assert main(["--smoke", "--replot", "--out", str(tmp_path)]) == 0
+    assert command(NAME, [*arguments, "--replot"]) == 0
     assert (folder / "interventions.png").stat().st_size > 0
     assert {name: (folder / name).read_bytes() for name in made} == made
 
 
-def test_replot_of_nothing_is_refused(tmp_path, capsys):
-    with pytest.raises(SystemExit):
-        main(["--replot", "--out", str(tmp_path)])
-    assert "there is nothing measured in" in capsys.readouterr().err
+def test_replot_of_nothing_is_refused(tmp_path):
+    assert command(NAME, ["--replot", "--out", str(tmp_path)]) == 2

@@ -11,11 +11,11 @@ import torch
 from lightning.pytorch import Callback, Trainer
 
 from pcnet.baselines import GRU
-from pcnet.config import Training
 from pcnet.data import SequenceData, SequenceStream
 from pcnet.data.sequences import optimal_loss, stream_seed
 from pcnet.inference import Euler, Inference
 from pcnet.learning import Backprop, Implicit, LearningRule, Local, Nudged, Unrolled
+from pcnet.learning.training import Training
 from pcnet.networks import TemporalPC
 from pcnet.predictor import Predictor
 from pcnet.processes import mess3, myopic_entropies, rrxor

@@ -15,7 +15,7 @@ from pcnet.networks import TemporalPC
 from pcnet.networks.fast.token_problem import LowRankMetric
 from pcnet.predictor import Predictor
 from pcnet.processes import mess3, rrxor, sample
-from pcnet.tables import COLUMNS
+from pcnet.report.schema import SCHEMA
 
 MEGABYTE = 10**6
 SOLVERS = [Euler(0.1), Momentum(0.1, 0.7), GaussNewton()]
@@ -274,7 +274,7 @@ def test_bill_of_temporal_pc():
     model = TemporalPC(3, width=6, levels=2, learn_precision=True)
     rows = measure("pc", model, mess3(), 4, (1, 3), Bench(seed=7, min_seconds=0.0))
     steps = model.infer(sample(mess3(), 256, 4, torch.Generator().manual_seed(7))).steps.double()
-    assert [field.name for field in fields(Cost)] == COLUMNS["cost"]
+    assert [field.name for field in fields(Cost)] == list(SCHEMA["cost"])
     assert [(row.model, row.device, row.threads, row.batch, row.length) for row in rows] == [
         ("pc", "cpu", 1, n, 4) for n in (1, 3)
     ]

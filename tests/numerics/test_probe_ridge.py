@@ -157,8 +157,8 @@ def test_rows_of_weight_zero_do_not_exist(rows):
     kept = np.arange(len(x)) % 3 > 0
     fine = tuple(np.geomspace(1e-4, 1, 60))
     for seed in range(5):
-        with_zeros = LinearProbe(fine, fold_seed=seed).fit(x, y, w * kept)
-        without = LinearProbe(fine, fold_seed=seed).fit(x[kept], y[kept], w[kept])
+        with_zeros = LinearProbe(fine, random_state=seed).fit(x, y, w * kept)
+        without = LinearProbe(fine, random_state=seed).fit(x[kept], y[kept], w[kept])
         assert with_zeros.alpha_ == without.alpha_
         np.testing.assert_allclose(with_zeros.coef_, without.coef_, rtol=1e-9)
 
@@ -168,7 +168,7 @@ def test_constant_features_matter_only_without_offset(rows):
     ones = np.ones((120, 1))
     mean = np.average(y, axis=0, weights=w)
     for offset in (True, False):
-        probe = LinearProbe(alphas=(1e-12, 1e-11), offset=offset).fit(ones, y, w)
+        probe = LinearProbe(alphas=(1e-12, 1e-11), fit_intercept=offset).fit(ones, y, w)
         np.testing.assert_allclose(probe.predict(ones[:1])[0], mean, rtol=1e-9)
         assert np.any(probe.coef_ != 0) == (not offset)
 

@@ -2,10 +2,10 @@
 
 import pandas as pd
 
+from pcnet.cli.probe.controls import NETWORKS
 from pcnet.cli.probe.question import Question
-from pcnet.cli.probe.rivals import NETWORKS
 from pcnet.cli.probe.scores import ALL_TOGETHER, SUBSPACES, headline_rows
-from pcnet.probing.verdict.gain import DECIDABLE_BELOW
+from pcnet.probing.controls.tested import DECIDABLE_BELOW
 
 LABELS = {
     "": "the site itself",
@@ -24,7 +24,7 @@ LABELS = {
 }
 """What a reader is told of a control."""
 OWN = (ALL_TOGETHER, "random_subspace", "shuffled", "shuffled_keeping_last_token", "shuffled_everywhere")
-"""Controls of which none is a rival explanation of a site's score: a floor, or the site itself in other words."""
+"""Controls of which none is another explanation of a site's score: a floor, or the site itself in other words."""
 
 
 def label_of(control: str) -> str:
@@ -46,11 +46,12 @@ def summary_of(scores: pd.DataFrame) -> pd.DataFrame:
     return found
 
 
-def text(summary: pd.DataFrame, question: Question) -> str:
+def text(summary: pd.DataFrame, readings: pd.DataFrame, question: Question) -> str:
     """The table, and a sentence for each site.
 
     Args:
         summary: from ``summary_of``.
+        readings: from ``readings_of``.
         question: what was decoded.
     """
     rows = question.rows
@@ -65,7 +66,9 @@ def text(summary: pd.DataFrame, question: Question) -> str:
     for site in [*sites, ""]:
         lines += [site or "without looking at a site"]
         lines += [_line(row) for row in summary[summary["site"] == site].itertuples()]
-    return "\n".join([*lines, "", *(_sentence(summary, site) for site in sites)])
+        lines += [_reading(row) for row in readings[readings["site"] == site].itertuples()]
+    meanings = [f"({meaning})" for meaning in dict.fromkeys(readings["meaning"])]
+    return "\n".join([*lines, *meanings, "", *(_sentence(summary, site) for site in sites)])
 
 
 def _line(row: tuple) -> str:
@@ -74,18 +77,23 @@ def _line(row: tuple) -> str:
     return f"    {row.label:40}{row.features:9}{row.r2:9.3f}{spread:>24}{row.rmse:9.4f}"
 
 
+def _reading(row: tuple) -> str:
+    chance = "" if row.chance != row.chance else f"by chance {row.chance:.3f}"
+    return f"    {row.measure.replace('_', ' '):40}{row.value:18.3f}{chance:>24}"
+
+
 def _sentence(summary: pd.DataFrame, site: str) -> str:
     """What may be said of one site."""
     found = summary[summary["site"] == site].set_index("control")["r2"]
     shared = summary[summary["site"] == ""].set_index("control")["r2"]
-    rivals = pd.concat([shared, found.drop(["", *OWN], errors="ignore")])
-    best, score = rivals.idxmax(), found[""]
+    controls = pd.concat([shared, found.drop(["", *OWN], errors="ignore")])
+    best, score = controls.idxmax(), found[""]
     if not score > max(found["shuffled"], 0.0):
         return f"{site}: no more than shuffled targets ({found['shuffled']:.3f}); nothing is decoded"
     if shared.max() >= DECIDABLE_BELOW:
         return f"{site}: not decidable on this process: {label_of(shared.idxmax())} alone explains {shared.max():.3f}"
-    said = f"{site}: {score - rivals.max():+.3f} beside {label_of(best)}, the best control"
-    if not score > rivals.max():
+    said = f"{site}: {score - controls.max():+.3f} beside {label_of(best)}, the best control"
+    if not score > controls.max():
         return f"{said}: nothing beyond its controls is shown"
     if ALL_TOGETHER not in found:
         return said

@@ -137,7 +137,9 @@ class TemporalNetwork(PCNetwork, abc.ABC):
             tuple(torch.stack(groups, 1) for groups in zip(*states, strict=True))
             for states in ([s.values for s in solutions], memories)
         )
-        status, counts = (torch.stack(found, 1) for found in zip(*((s.status, s.steps) for s in solutions), strict=True))
+        status, counts = (
+            torch.stack(found, 1) for found in zip(*((s.status, s.steps) for s in solutions), strict=True)
+        )
         return Trajectory(values, past, status, counts)
 
     def _relaxing(self, steps: Steps, inference: Relaxation, solutions: list[Solution]) -> Relax:

@@ -261,7 +261,7 @@ class ClampedLevel(Place):
 
 
 class HeldLevel(CurvedProblem):
-    """The energy of a token with one level held: its residual is none of the solver's business."""
+    """The energy of a token with one level clamped, whose residual the solver sees as zero."""
 
     def __init__(self, problem: TokenProblem, level: int) -> None:
         self.problem, self.level = problem, level

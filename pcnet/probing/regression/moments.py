@@ -88,7 +88,7 @@ class Moments:
         return Moments(*sums, self.centre_x, self.centre_y)
 
     def about_origin(self) -> Self:
-        """The same rows counted from zero, which a regression without offset needs."""
+        """The same rows counted from zero, which a regression without a constant needs."""
         a, b, x, y = self.centre_x, self.centre_y, self.x, self.y
         return Moments(
             weight=self.weight,

@@ -23,14 +23,14 @@ class PrincipalDirections:
 
     .. math:: Z^T Z = V \Lambda V^T, \qquad W = S V f(\Lambda) V^T Z^T Y
 
-    with Z the weighted features divided by their standard deviation, about their mean; without offset by their root
+    with Z the weighted features divided by their standard deviation, about their mean; without a constant by their root
     mean square, about zero. f = 1 / lambda is least squares; others shrink or cut. S divides by the deviations.
 
     Args:
         directions: S V; features about their mean times these are uncorrelated.
         eigenvalues: ascending; exactly zero where they are nothing but rounding, as those of collinear features are.
         cross: V^T Z^T Y, for Q columns of targets.
-        mean_x, mean_y: where features and targets are counted from; zero without offset.
+        mean_x, mean_y: where features and targets are counted from; zero without a constant.
     """
 
     directions: Float[np.ndarray, "D D"]
@@ -40,20 +40,20 @@ class PrincipalDirections:
     mean_y: Float[np.ndarray, " Q"]
 
     @classmethod
-    def of(cls, train: Moments, offset: bool) -> Self:
+    def of(cls, train: Moments, fit_intercept: bool) -> Self:
         """From the moments of the training rows, by one eigendecomposition.
 
         Args:
             train: moments of the training rows.
-            offset: whether a constant is fitted beside the slopes.
+            fit_intercept: whether a constant is fitted beside the slopes.
 
         Raises:
             ValueError: if the training rows have no weight.
         """
         if not train.weight > 0:
             raise ValueError(f"the training rows have total weight {train.weight:g}; it must be positive")
-        rows = train if offset else train.about_origin()
-        mean_x, mean_y = rows.x / rows.weight * offset, rows.y / rows.weight * offset
+        rows = train if fit_intercept else train.about_origin()
+        mean_x, mean_y = rows.x / rows.weight * fit_intercept, rows.y / rows.weight * fit_intercept
         gram = rows.xx / rows.weight - np.outer(mean_x, mean_x)
         covariance = rows.xy / rows.weight - np.outer(mean_x, mean_y)
         inverse = _inverse_scale(rows, np.diag(gram))
@@ -63,8 +63,8 @@ class PrincipalDirections:
             directions=inverse[:, None] * vectors,
             eigenvalues=np.where(kept, values, 0.0),
             cross=vectors.T @ (covariance * inverse[:, None]),
-            mean_x=(mean_x + rows.centre_x) * offset,
-            mean_y=(mean_y + rows.centre_y) * offset,
+            mean_x=(mean_x + rows.centre_x) * fit_intercept,
+            mean_y=(mean_y + rows.centre_y) * fit_intercept,
         )
 
 

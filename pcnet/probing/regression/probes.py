@@ -1,25 +1,47 @@
 """Linear probes, as scikit-learn estimators."""
 
 import abc
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from pcnet.probing.regression.cut import check_ranks, select_cut
 from pcnet.probing.regression.moments import Design, Moments, measure
+from pcnet.probing.regression.ranks import check_ranks, select_rank
 from pcnet.probing.regression.ridge import ALPHAS, check_alphas, select_ridge
 
 
-class FoldedMap(MultiOutputMixin, RegressorMixin, BaseEstimator, abc.ABC):
-    """A linear map whose complexity is chosen on folds of the training rows.
+class Folded(NamedTuple):
+    """Training rows that count, dealt to folds.
 
     Attributes:
-        coef_: slopes in units of the raw features, (T, D), or (D,) for one-dimensional targets.
-        intercept_: (T,) or a number; zero without offset.
+        features, targets, weights: of these rows; targets are a matrix.
+        labels: the fold of each; negative means always in training.
+    """
+
+    features: Float[np.ndarray, "n D"]
+    targets: Float[np.ndarray, "n T"]
+    weights: Float[np.ndarray, " n"]
+    labels: Int[np.ndarray, " n"]
+
+    def moments(self, features: Float[np.ndarray, "n F"]) -> tuple[Moments, list[Moments]]:
+        """Those of what always trains, and of each fold, for these rows' targets and other features of them."""
+        design, labels = Design.single(features, self.targets), self.labels
+        centre = design.centre()
+
+        def measured(chosen: Bool[np.ndarray, " n"]) -> Moments:
+            return measure(design, self.weights, np.flatnonzero(chosen), centre)
+
+        return measured(labels < 0), [measured(labels == label) for label in np.unique(labels[labels >= 0])]
+
+
+class FoldedRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, abc.ABC):
+    """A map whose complexity is chosen on folds of the training rows: `cv` of them, dealt with `random_state`.
+
+    Attributes:
         n_features_in_: D.
     """
 
@@ -28,10 +50,8 @@ class FoldedMap(MultiOutputMixin, RegressorMixin, BaseEstimator, abc.ABC):
         """ValueError if a setting isn't legal."""
 
     @abc.abstractmethod
-    def _choose(
-        self, always: Moments, parts: list[Moments]
-    ) -> tuple[Float[np.ndarray, "D T"], Float[np.ndarray, " T"]]:
-        """Slopes and intercept; ``parts`` are the folds, ``always`` what trains every fit."""
+    def _learn(self, rows: Folded, one_target: bool) -> None:
+        """Sets what ``predict`` needs; ``one_target`` if it should answer with a vector."""
 
     def fit(
         self,
@@ -47,7 +67,7 @@ class FoldedMap(MultiOutputMixin, RegressorMixin, BaseEstimator, abc.ABC):
             y: targets.
             sample_weight: not negative; rows of weight zero don't exist. All ones if None.
             folds: the fold of each row, for choosing the complexity; a negative number means always in training. By
-                default the rows are dealt at random to ``num_folds`` folds.
+                default the rows are dealt at random to ``cv`` folds.
 
         Raises:
             ValueError: on rows that are too few, not finite or don't match, negative weights, an unusable grid.
@@ -58,15 +78,35 @@ class FoldedMap(MultiOutputMixin, RegressorMixin, BaseEstimator, abc.ABC):
         self._check()
         weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         rows = np.flatnonzero(weights)
-        labels = fold_labels(folds, rows, len(X), self.num_folds, self.fold_seed)
-        design = Design.single(X, y.reshape(len(y), -1))
-        centre = design.centre()
-        parts = [measure(design, weights, rows[labels == label], centre) for label in np.unique(labels[labels >= 0])]
-        always = measure(design, weights, rows[labels < 0], centre)
-        coef, intercept = self._choose(always, parts)
-        self.coef_ = coef.T if y.ndim == 2 else coef[:, 0]
-        self.intercept_ = intercept if y.ndim == 2 else float(intercept[0])
+        labels = fold_labels(folds, rows, len(X), self.cv, self.random_state)
+        whole = len(rows) == len(X)
+        chosen = (part if whole else part[rows] for part in (X, y.reshape(len(y), -1), weights))
+        self._learn(Folded(*chosen, labels), one_target=y.ndim == 1)
         return self
+
+    def score(self, X, y, sample_weight=None) -> float:
+        """Variance-weighted R2: one minus summed squared error over summed variance, all targets together."""
+        return r2_score(y, self.predict(X), sample_weight=sample_weight, multioutput="variance_weighted")
+
+
+class LinearMap(FoldedRegressor, abc.ABC):
+    """A linear map whose complexity is chosen on folds of the training rows.
+
+    Attributes:
+        coef_: slopes in units of the raw features, (T, D), or (D,) for one-dimensional targets.
+        intercept_: (T,) or a number; zero without one.
+    """
+
+    @abc.abstractmethod
+    def _choose(
+        self, always: Moments, parts: list[Moments]
+    ) -> tuple[Float[np.ndarray, "D T"], Float[np.ndarray, " T"]]:
+        """Slopes and intercept; ``parts`` are the folds, ``always`` what trains every fit."""
+
+    def _learn(self, rows: Folded, one_target: bool) -> None:
+        coef, intercept = self._choose(*rows.moments(rows.features))
+        self.coef_ = coef[:, 0] if one_target else coef.T
+        self.intercept_ = float(intercept[0]) if one_target else intercept
 
     def predict(self, X: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N T"] | Float[np.ndarray, " N"]:
         """Predictions, of the dimension that ``fit`` was given."""
@@ -74,39 +114,35 @@ class FoldedMap(MultiOutputMixin, RegressorMixin, BaseEstimator, abc.ABC):
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         return X @ self.coef_.T + self.intercept_
 
-    def score(self, X, y, sample_weight=None) -> float:
-        """Variance-weighted R2: one minus summed squared error over summed variance, all targets together."""
-        return r2_score(y, self.predict(X), sample_weight=sample_weight, multioutput="variance_weighted")
 
-
-class LinearProbe(FoldedMap):
+class LinearProbe(LinearMap):
     r"""Linear map from activations to targets: ridge regression that chooses its penalty on held-out folds.
 
     .. math:: \min_{W, b} \sum_i w_i |y_i - b - W^T z_i|^2 + \alpha \lambda_{max}(\sum_i w_i z_i z_i^T) |W|^2
 
     with z the standardised features. It is the fit inside the default protocol (``pcnet.probing.probe``), for other
     rows and other targets. All in float64; collinear and constant features are safe. One pass over the rows, then
-    ``num_folds + 1`` eigendecompositions of a D x D matrix.
+    ``cv + 1`` eigendecompositions of a D x D matrix.
 
     Args:
         alphas: penalties to choose from, ascending, relative to the top eigenvalue of the standardised Gram matrix.
-        offset: whether to fit b. Without it features are scaled by their root mean square and not centred.
-        num_folds: folds on which the penalty is chosen; ignored where ``fit`` is told the folds.
-        fold_seed: seed of the shuffle that makes these folds.
+        fit_intercept: whether to fit b. Without it features are scaled by their root mean square and not centred.
+        cv: folds on which the penalty is chosen; ignored where ``fit`` is told the folds.
+        random_state: seed of the shuffle that makes these folds.
 
     Attributes:
         coef_: slopes in units of the raw features, (T, D), or (D,) for one-dimensional targets.
-        intercept_: b, (T,) or a number; zero without offset.
+        intercept_: b, (T,) or a number; zero without one.
         alpha_: the chosen penalty, relative to the top eigenvalue; one for all targets.
         alpha_at_edge_: whether that is an end of the grid, so a wider grid might fit better.
         n_features_in_: D.
     """
 
-    def __init__(self, alphas=ALPHAS, offset=True, num_folds=5, fold_seed=0):
+    def __init__(self, alphas=ALPHAS, fit_intercept=True, cv=5, random_state=0):
         self.alphas = alphas
-        self.offset = offset
-        self.num_folds = num_folds
-        self.fold_seed = fold_seed
+        self.fit_intercept = fit_intercept
+        self.cv = cv
+        self.random_state = random_state
 
     def _check(self) -> None:
         check_alphas(self.alphas)
@@ -114,12 +150,12 @@ class LinearProbe(FoldedMap):
     def _choose(
         self, always: Moments, parts: list[Moments]
     ) -> tuple[Float[np.ndarray, "D T"], Float[np.ndarray, " T"]]:
-        fitted = select_ridge(always, parts, self.alphas, self.offset)
+        fitted = select_ridge(always, parts, self.alphas, self.fit_intercept)
         self.alpha_, self.alpha_at_edge_ = float(fitted.alpha[0]), bool(fitted.at_edge[0])
         return fitted.coef, fitted.intercept
 
 
-class CutProbe(FoldedMap):
+class PrincipalComponentProbe(LinearMap):
     r"""Linear map from activations to targets: least squares on the largest principal directions of the features.
 
     .. math:: W_r = V_r \Lambda_r^{-1} V_r^T Z^T Y, \qquad Z^T Z = V \Lambda V^T
@@ -131,22 +167,22 @@ class CutProbe(FoldedMap):
     Args:
         ranks: numbers of directions to choose from, ascending; all, 1 to D, if None. What the features don't have of a
             rank (collinear ones) adds nothing.
-        offset: whether to fit a constant. Without it features are scaled by their root mean square and not centred.
-        num_folds: folds on which the rank is chosen; ignored where ``fit`` is told the folds.
-        fold_seed: seed of the shuffle that makes these folds.
+        fit_intercept: whether to fit a constant. Without it features are scaled by their root mean square and not centred.
+        cv: folds on which the rank is chosen; ignored where ``fit`` is told the folds.
+        random_state: seed of the shuffle that makes these folds.
 
     Attributes:
         coef_: slopes in units of the raw features, (T, D), or (D,) for one-dimensional targets.
-        intercept_: (T,) or a number; zero without offset.
+        intercept_: (T,) or a number; zero without one.
         rank_: the chosen number of directions; one for all targets, of equals the smallest.
         n_features_in_: D.
     """
 
-    def __init__(self, ranks=None, offset=True, num_folds=5, fold_seed=0):
+    def __init__(self, ranks=None, fit_intercept=True, cv=5, random_state=0):
         self.ranks = ranks
-        self.offset = offset
-        self.num_folds = num_folds
-        self.fold_seed = fold_seed
+        self.fit_intercept = fit_intercept
+        self.cv = cv
+        self.random_state = random_state
 
     def _check(self) -> None:
         if self.ranks is not None:
@@ -156,7 +192,7 @@ class CutProbe(FoldedMap):
         self, always: Moments, parts: list[Moments]
     ) -> tuple[Float[np.ndarray, "D T"], Float[np.ndarray, " T"]]:
         ranks = tuple(range(1, self.n_features_in_ + 1)) if self.ranks is None else tuple(self.ranks)
-        self.rank_, coef, intercept = select_cut(always, parts, ranks, self.offset)
+        self.rank_, coef, intercept = select_rank(always, parts, ranks, self.fit_intercept)
         return coef, intercept
 
 
@@ -172,11 +208,11 @@ def check_folds(folds: Int[np.ndarray, " N"], num_rows: int) -> Int[np.ndarray, 
 
 
 def fold_labels(
-    folds: Int[np.ndarray, " N"] | None, rows: Int[np.ndarray, " n"], num_rows: int, num_folds: int, fold_seed: int
+    folds: Int[np.ndarray, " N"] | None, rows: Int[np.ndarray, " n"], num_rows: int, cv: int, random_state: int
 ) -> Int[np.ndarray, " n"]:
-    """The fold of each of `rows` out of `num_rows`: what was given, or dealt at random to `num_folds` folds."""
+    """The fold of each of `rows` out of `num_rows`: what was given, or dealt at random to `cv` folds."""
     if folds is not None:
         return check_folds(folds, num_rows)[rows]
-    if not 2 <= num_folds <= len(rows):
-        raise ValueError(f"num_folds={num_folds}: it must be at least 2 and at most n_samples={len(rows)}")
-    return np.random.default_rng(fold_seed).permutation(len(rows)) % num_folds
+    if not 2 <= cv <= len(rows):
+        raise ValueError(f"cv={cv}: it must be at least 2 and at most n_samples={len(rows)}")
+    return np.random.default_rng(random_state).permutation(len(rows)) % cv

@@ -22,24 +22,24 @@ def check_alphas(alphas: Sequence[float]) -> None:
         raise ValueError(f"alphas={alphas!r}: give an ascending grid of positive finite numbers")
 
 
-def ridge_path(train: Moments, alphas: Sequence[float], offset: bool) -> LinearPath:
+def ridge_path(train: Moments, alphas: Sequence[float], fit_intercept: bool) -> LinearPath:
     r"""Ridge on standardised features for all penalties, by one eigendecomposition of the Gram matrix.
 
     .. math:: W_\alpha = S V (\Lambda + \alpha \lambda_{max})^{-1} V^T Z^T Y
 
-    in the terms of ``PrincipalDirections``; the offset isn't penalised. Constant features get coefficient zero, and so do
+    in the terms of ``PrincipalDirections``; the constant isn't penalised. Constant features get coefficient zero, and so do
     directions whose eigenvalue is zero up to rounding, so collinear features and ``alpha=0`` (the least-squares solution
     of smallest norm) are safe.
 
     Args:
         train: moments of the training rows.
         alphas: penalties relative to the top eigenvalue, at least 0.
-        offset: whether a constant is fitted beside the slopes.
+        fit_intercept: whether a constant is fitted beside the slopes.
 
     Raises:
         ValueError: if the training rows have no weight.
     """
-    found = PrincipalDirections.of(train, offset)
+    found = PrincipalDirections.of(train, fit_intercept)
     kept, top = found.eigenvalues > 0, found.eigenvalues[-1]
     denominator = np.where(kept, found.eigenvalues, 1.0) + np.asarray(alphas)[:, None] * top
     return LinearPath(found, np.where(kept, 1 / denominator, 0.0))
@@ -65,7 +65,7 @@ class Ridge:
         return features @ self.coef + self.intercept
 
 
-def select_ridge(always: Moments, folds: Sequence[Moments], alphas: Sequence[float], offset: bool) -> Ridge:
+def select_ridge(always: Moments, folds: Sequence[Moments], alphas: Sequence[float], fit_intercept: bool) -> Ridge:
     """Fits on all the rows given, with the penalty that predicts each fold best from the other rows.
 
     One penalty for all targets: the one of least summed squared error, which is that of largest variance-weighted R2;
@@ -75,22 +75,29 @@ def select_ridge(always: Moments, folds: Sequence[Moments], alphas: Sequence[flo
         always: moments of rows that train every fit and judge none; may be empty.
         folds: moments of the folds, at least two.
         alphas: the grid, ascending.
-        offset: whether a constant is fitted.
+        fit_intercept: whether a constant is fitted.
 
     Raises:
         ValueError: with fewer than two folds.
     """
+    errors = errors_on_folds(always, folds, alphas, fit_intercept)
+    return _refit(_without(always, folds), errors, alphas, fit_intercept, num_replicates=1)
+
+
+def errors_on_folds(
+    always: Moments, folds: Sequence[Moments], alphas: Sequence[float], fit_intercept: bool
+) -> Float[np.ndarray, "A Q"]:
+    """Summed squared error of each penalty on every fold, fitted to the others; arguments as in ``select_ridge``."""
     if len(folds) < 2:
         raise ValueError(f"folds: {len(folds)} given; choosing a penalty needs at least 2")
-    errors = [
-        ridge_path(_without(always, folds, held), alphas, offset).squared_errors(fold)
+    return sum(
+        ridge_path(_without(always, folds, held), alphas, fit_intercept).squared_errors(fold)
         for held, fold in enumerate(folds)
-    ]
-    return _refit(_without(always, folds), sum(errors), alphas, offset, num_replicates=1)
+    )
 
 
 def crossfit(
-    always: Moments, folds: Sequence[Moments], alphas: Sequence[float], offset: bool, num_replicates: int
+    always: Moments, folds: Sequence[Moments], alphas: Sequence[float], fit_intercept: bool, num_replicates: int
 ) -> list[Ridge]:
     """For each fold, ``select_ridge`` on all the others.
 
@@ -98,7 +105,7 @@ def crossfit(
     K (K + 1) / 2 eigendecompositions, not K^2.
 
     Args:
-        always, folds, alphas, offset: as in ``select_ridge``; at least three folds.
+        always, folds, alphas, fit_intercept: as in ``select_ridge``; at least three folds.
         num_replicates: how many groups of equally many targets choose their penalties apart.
     """
     errors = np.zeros((len(folds), len(alphas), folds[0].xy.shape[1]))
@@ -106,14 +113,14 @@ def crossfit(
 
     def judged(pair: tuple[int, int]) -> tuple[Float[np.ndarray, "A Q"], Float[np.ndarray, "A Q"]]:
         one, other = pair
-        path = ridge_path(_without(always, folds, one, other), alphas, offset)
+        path = ridge_path(_without(always, folds, one, other), alphas, fit_intercept)
         return path.squared_errors(folds[other]), path.squared_errors(folds[one])
 
     for (one, other), (of_other, of_one) in zip(pairs, side_by_side(judged, pairs, wide), strict=True):
         errors[one] += of_other
         errors[other] += of_one
     return side_by_side(
-        lambda held: _refit(_without(always, folds, held), errors[held], alphas, offset, num_replicates),
+        lambda held: _refit(_without(always, folds, held), errors[held], alphas, fit_intercept, num_replicates),
         range(len(folds)),
         wide,
     )
@@ -124,11 +131,11 @@ def _without(always: Moments, folds: Sequence[Moments], *held: int) -> Moments:
 
 
 def _refit(
-    train: Moments, errors: Float[np.ndarray, "A Q"], alphas: Sequence[float], offset: bool, num_replicates: int
+    train: Moments, errors: Float[np.ndarray, "A Q"], alphas: Sequence[float], fit_intercept: bool, num_replicates: int
 ) -> Ridge:
     """Fits with the penalty of least error, chosen by each replicate for itself."""
     per_replicate = errors.reshape(len(alphas), num_replicates, -1).sum(axis=-1)
     best = len(alphas) - 1 - np.argmin(per_replicate[::-1], axis=0)
     chosen = np.repeat(best, errors.shape[1] // num_replicates)
     at_edge = np.isin(best, (0, len(alphas) - 1))
-    return Ridge(*ridge_path(train, alphas, offset).chosen(chosen), np.asarray(alphas)[best], at_edge)
+    return Ridge(*ridge_path(train, alphas, fit_intercept).chosen(chosen), np.asarray(alphas)[best], at_edge)

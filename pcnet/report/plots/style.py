@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from pcnet.tables import replace_file
+from pcnet.files import replace_file
 
 DPI = 160
 GREY, LIGHT, INK = "#6b6b6b", "#d5d5d5", "#222222"

@@ -1,0 +1,6 @@
+import sys
+
+from pcnet.experiments import command
+
+if __name__ == "__main__":
+    sys.exit(command("comparisons.belief_geometry.BeliefGeometry"))

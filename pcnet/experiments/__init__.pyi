@@ -1,0 +1,15 @@
+from .command import command as command
+from .errors import ConfigError as ConfigError
+from .errors import RunFailed as RunFailed
+from .executors import Executor as Executor
+from .executors import InThisProcess as InThisProcess
+from .executors import LocalWorkers as LocalWorkers
+from .experiment import Borrowed as Borrowed
+from .experiment import Experiment as Experiment
+from .experiment import Job as Job
+from .experiment import Report as Report
+from .experiment import Schema as Schema
+from .experiment import Tables as Tables
+from .harness import RunRecord as RunRecord
+from .harness import run as run
+from .run_folder import RunFolder as RunFolder
