@@ -79,6 +79,7 @@ from .networks import Skip as Skip
 from .networks import Softplus as Softplus
 from .networks import Standard as Standard
 from .networks import Tanh as Tanh
+from .networks import TemporalGraph as TemporalGraph
 from .networks import TemporalPC as TemporalPC
 from .networks import convolution as convolution
 from .networks import hierarchy as hierarchy

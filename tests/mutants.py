@@ -55,7 +55,8 @@ class Mutant:
         target.write_text(target.read_text().replace(self.line, self.defect))
 
 
-TOKEN, TEMPORAL, SOLVE = "networks/fast/token_problem.py", "networks/time/temporal.py", "inference/loop.py"
+TOKEN_STEPS = "networks/time/token_steps.py"
+TOKEN, TEMPORAL, SOLVE = "networks/fast/token_problem.py", "networks/time/network.py", "inference/loop.py"
 ENERGY_TESTS, SOLVE_TESTS = "numerics/test_token_energy.py", "numerics/test_solve.py"
 RATE_TESTS = "numerics/test_solvers_rates.py"
 GRADIENT_TESTS, CAPTURE_TESTS = "numerics/test_gradients.py", "integration/test_capture.py"
@@ -292,20 +293,20 @@ MUTANTS = [
     Mutant(
         "past off by one token",
         TEMPORAL,
-        "(0, 0, 1, 0))[:, :-1]",
-        "(0, 0, 0, 0))",
+        "for _, memory in walk)][:-1]",
+        "for _, memory in walk)][1:]",
         f"{PREDICTOR_TESTS}::test_a_temporal_network_forecasts_from_the_equilibria_of_the_tokens_before",
     ),
     Mutant(
         "forecast read from the token's own values",
-        TEMPORAL,
-        "return weights.logits(weights.settle(weights.bases(values)))",
-        "return weights.logits(values)",
+        "networks/time/steps.py",
+        "self.read(self.expected(rows), rows)",
+        "self.read(rows, rows)",
         f"{PREDICTOR_TESTS}::test_the_forecast_of_a_temporal_network_is_the_law_at_zero_error",
     ),
     Mutant(
         "prediction with the wrong sign of the error",
-        TEMPORAL,
+        TOKEN_STEPS,
         "point.values[index] - point.errors",
         "point.values[index] + point.errors",
         f"{CAPTURE_TESTS}::test_sites_of_a_temporal_network_are_what_they_are_called",
@@ -349,41 +350,41 @@ MUTANTS = [
     Mutant(
         "sign of the constraint",
         "learning/implicit.py",
-        "return valued(loss, loss - constraint)",
-        "return valued(loss, loss + constraint)",
+        "valued(loss, loss - constraint)",
+        "valued(loss, loss + constraint)",
         f"{GRADIENT_TESTS}::test_implicit_is_long_unrolling",
     ),
     Mutant(
         "no gradient through time",
-        "learning/implicit.py",
-        "v + D * (back @ R)",
-        "v + 0 * D * (back @ R)",
+        "learning/settled.py",
+        "tuple(own + other for own, other",
+        "tuple(own + 0 * other for own, other",
         f"{GRADIENT_TESTS}::test_implicit_is_long_unrolling",
     ),
     Mutant(
         "wrong transposition through time",
-        "learning/implicit.py",
-        "v + D * (back @ R)",
-        "v + D * (back @ R.T)",
+        TOKEN_STEPS,
+        "D * (back @ R)",
+        "D * (back @ R.T)",
         f"{GRADIENT_TESTS}::test_implicit_is_long_unrolling",
     ),
     Mutant(
         "nudge counted once",
         "learning/nudged.py",
-        "(self._distance * len(now))",
-        "(self.beta * len(now))",
+        "found, self._distance)",
+        "found, self.beta)",
         f"{GRADIENT_TESTS}::test_nudging_gives_the_gradient_within_the_token_as_beta_squared",
     ),
     Mutant(
         "local energy summed over tokens",
-        "learning/local.py",
-        "level.energy.cost(error).mean() for",
-        "level.energy.cost(error).sum() for",
+        TOKEN_STEPS,
+        "energy.cost(error).mean() for",
+        "energy.cost(error).sum() for",
         f"{GRADIENT_TESTS}::test_local_is_the_explicit_outer_products",
     ),
     Mutant(
         "learning through the expectation",
-        "learning/local.py",
+        "learning/task.py",
         "        with torch.no_grad():\n            expected =",
         "        if True:\n            expected =",
         f"{GRADIENT_TESTS}::test_local_is_the_explicit_outer_products",
@@ -398,15 +399,15 @@ MUTANTS = [
     Mutant(
         "nudge of a graph counted once",
         "learning/nudged.py",
-        "(self._distance * len(cost))",
-        "(self.beta * len(cost))",
+        "found, self._distance)",
+        "found, self.beta)",
         f"{EQUILIBRIUM_TESTS}::test_nudging_is_the_difference_written_out",
     ),
     Mutant(
         "outer products summed over the batch",
-        "learning/local.py",
-        "handed(point.energy.mean(), gradients, 1 / len(point.energy))",
-        "handed(point.energy.mean(), gradients, 1.0)",
+        "learning/settled.py",
+        "gradients, 1 / len(self.point.energy))",
+        "gradients, 1.0)",
         f"{GRAPH_TESTS}::test_local_is_the_explicit_outer_products",
     ),
     Mutant(

@@ -11,9 +11,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from pcnet.efficiency.memory import peak_memory
-from pcnet.efficiency.timing import latency, num_threads
+from pcnet.efficiency.timing import Bench, latency, num_threads
 from pcnet.predictor import Predictor, check_sizes
-from pcnet.processes import HiddenMarkovModel, sample
+from pcnet.processes import HiddenMarkovModel
 from pcnet.sites import Iterates, capture
 
 TYPICAL_SEQUENCES = 256
@@ -64,13 +64,9 @@ def measure(
     name: str,
     model: Predictor,
     process: HiddenMarkovModel,
-    *,
     length: int,
     batch_sizes: Sequence[int],
-    threads: int = 1,
-    device: torch.device | str = "cpu",
-    seed: int = 0,
-    min_seconds: float = 1.0,
+    bench: Bench | None = None,
 ) -> list[Cost]:
     """What an answer of `model` costs on typical sequences, one row per batch size.
 
@@ -82,35 +78,29 @@ def measure(
         process: what the sequences are drawn from.
         length: tokens per sequence.
         batch_sizes: sequences per call.
-        threads: of torch's CPU operations; restored afterwards.
-        device: where to measure.
-        seed: of the sequences; the same for every model, they all answer the same.
-        min_seconds: time to spend on the latency of each batch size, at least.
+        bench: threads, device, seed, and how long to time each batch size; None is `Bench()`.
 
     Raises:
         ValueError: a size is below one, there is no batch size, or the process has other tokens than the model.
     """
     _check(model, process, length, batch_sizes)
-    model = copy.deepcopy(model).to(device).eval()
-
-    def tokens(sequences: int) -> Int[Tensor, "B L"]:
-        return sample(process, sequences, length, torch.Generator().manual_seed(seed)).to(device)
-
-    with num_threads(threads):
-        shared = _whatever_the_batch(model, length, tokens(TYPICAL_SEQUENCES))
+    bench = bench or Bench()
+    model = copy.deepcopy(model).to(bench.device).eval()
+    with num_threads(bench.threads):
+        shared = _per_sequence(model, bench.draw(process, TYPICAL_SEQUENCES, length))
         rows = []
         for batch in batch_sizes:
-            sizes = {"batch": batch, "length": length, "threads": threads}
-            generator = torch.Generator().manual_seed(seed)
-            timed = latency(model, process, **sizes, device=device, generator=generator, min_seconds=min_seconds)
-            peak = peak_memory(partial(model, tokens(batch)), device)
+            timed = latency(model, process, batch, length, bench)
+            peak = peak_memory(partial(model, bench.draw(process, batch, length)), bench.device)
+            at = {"device": str(bench.device), "threads": bench.threads, "batch": batch, "length": length}
             times = {"latency_p50_ms": timed.p50_ms, "latency_p90_ms": timed.p90_ms}
-            rows.append(Cost(model=name, device=str(device), **sizes, **shared, **times, peak_bytes=peak))
+            rows.append(Cost(model=name, **at, **shared, **times, peak_bytes=peak))
     return rows
 
 
-def _whatever_the_batch(model: Predictor, length: int, tokens: Int[Tensor, "B L"]) -> dict[str, float]:
-    steps = _iterations(model, tokens)
+def _per_sequence(model: Predictor, tokens: Int[Tensor, "B L"]) -> dict[str, float]:
+    """What does not depend on the batch size."""
+    length, steps = tokens.shape[1], _iterations(model, tokens)
     p50, p90 = np.quantile(steps, [0.5, 0.9])
     return {
         "tolerance": model.tolerance if isinstance(model, Iterates) else float("nan"),

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
+from jaxtyping import Int
+from torch import Tensor, nn
 
+from pcnet.predictor import check_sizes
 from pcnet.processes import HiddenMarkovModel, sample
 
 WARM_UP_CALLS = 3
@@ -30,19 +32,39 @@ class Latency:
     runs: int
 
 
+@dataclass(frozen=True)
+class Bench:
+    """Where and for how long calls are timed.
+
+    Args:
+        threads: of torch's CPU operations, while calls are measured.
+        device: where the model is.
+        seed: of the sequences; with the same one every model answers the same.
+        min_runs: calls to time at least; as many batches are drawn, and then reused in turn.
+        min_seconds: time to go on for at least.
+
+    Raises:
+        ValueError: a number is below one, or the time isn't a finite number >= 0.
+    """
+
+    threads: int = 1
+    device: torch.device | str = "cpu"
+    seed: int = 0
+    min_runs: int = 30
+    min_seconds: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_sizes(threads=self.threads, min_runs=self.min_runs)
+        if not 0 <= self.min_seconds < float("inf"):
+            raise ValueError(f"min_seconds must be a finite number >= 0, got {self.min_seconds}")
+
+    def draw(self, process: HiddenMarkovModel, sequences: int, length: int) -> Int[Tensor, "B L"]:
+        """Typical sequences, on the device."""
+        return sample(process, sequences, length, torch.Generator().manual_seed(self.seed)).to(self.device)
+
+
 @torch.no_grad()
-def latency(
-    model: nn.Module,
-    process: HiddenMarkovModel,
-    *,
-    batch: int,
-    length: int,
-    threads: int,
-    device: torch.device | str = "cpu",
-    generator: torch.Generator,
-    min_runs: int = 30,
-    min_seconds: float = 1.0,
-) -> Latency:
+def latency(model: nn.Module, process: HiddenMarkovModel, batch: int, length: int, bench: Bench) -> Latency:
     """Time single calls of `model` on fresh sequences until there are enough of them and enough time has gone by.
 
     Every call is timed on its own, from the host, with the device idle before and done after it; blocks of calls, as
@@ -50,28 +72,20 @@ def latency(
     that takes longer on some tokens shows in the 90th percentile. The sequences are drawn and moved beforehand.
 
     Args:
-        model: takes tokens; on `device`, timed in the mode it is in.
+        model: takes tokens; on the bench's device, timed in the mode it is in.
         process: what typical sequences are drawn from.
         batch: sequences per call.
         length: tokens per sequence.
-        threads: of torch's CPU operations; set while this lasts.
-        device: where the model is.
-        generator: of the sequences; `min_runs` batches are drawn and then reused in turn.
-        min_runs: calls to time at least.
-        min_seconds: time to go on for at least.
+        bench: threads, device and time.
 
     Raises:
-        ValueError: a size is below one, or the time isn't a finite number >= 0.
+        ValueError: a size is below one.
     """
-    for name, size in (("batch", batch), ("min_runs", min_runs)):
-        if size < 1:
-            raise ValueError(f"{name} must be at least 1, got {size}")
-    if not 0 <= min_seconds < float("inf"):
-        raise ValueError(f"min_seconds must be a finite number >= 0, got {min_seconds}")
-    tokens = sample(process, batch * min_runs, length, generator).to(device)
+    check_sizes(batch=batch)
+    tokens = bench.draw(process, batch * bench.min_runs, length)
     calls = (lambda rows=rows: model(rows) for rows in itertools.cycle(tokens.split(batch)))
-    with num_threads(threads):
-        seconds = _timed(calls, torch.device(device), min_runs, min_seconds)
+    with num_threads(bench.threads):
+        seconds = _timed(calls, torch.device(bench.device), bench.min_runs, bench.min_seconds)
     p50, p90 = 1e3 * np.quantile(seconds, [0.5, 0.9])
     return Latency(float(p50), float(p90), len(seconds))
 
@@ -98,8 +112,7 @@ def num_threads(threads: int) -> Iterator[None]:
     Raises:
         ValueError: there is no thread.
     """
-    if threads < 1:
-        raise ValueError(f"threads must be at least 1, got {threads}")
+    check_sizes(threads=threads)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

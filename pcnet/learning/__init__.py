@@ -4,11 +4,19 @@ A rule returns a scalar whose *value* is a loss that models can be judged by and
 optimisers, clipping, schedulers and checkpoints work as usual, and curves of different rules can be laid over each other.
 Only `Incremental` moves weights while values relax; it hands out one such loss per iteration.
 
+    loss = Implicit().loss(network, tokens)                                   # a temporal network, sequences
+    loss = Local().loss(network, Example({"0": images}, {"2": labels}))       # a graph
+    loss.backward()
+
 The rules differ in objective. `Implicit` and `Unrolled` descend a task loss through the equilibrium, of a temporal network
-through time as well. `Nudged` does so by comparing two equilibria, within one token only. `Local` and `Incremental` descend
+through time as well. `Nudged` does so by comparing two equilibria, within one step only. `Local` and `Incremental` descend
 the energy of what is held: every weight sees its own prediction error and presynaptic activity, nothing else. `Backprop`
 descends the task loss of a model without inference. `ZeroDivergence` and `FixedPrediction` are schedules of predictive coding
 that do the same.
+
+How the parts fit: a batch is a set of rows, one for every step of every sequence, and a graph's example is a sequence of one
+step. `settle` (settled.py) relaxes them and leaves out what diverged; a `Task` (task.py) says what the rows are to foresee and
+what it costs; a rule puts its gradient together from these, by formula (explicit.py) where energies allow it.
 """
 
 from pcnet.learning.backprop import Backprop

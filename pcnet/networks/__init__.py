@@ -1,4 +1,19 @@
-"""Predictive-coding networks: what is predicted from what."""
+"""Predictive-coding networks: what is predicted from what.
+
+    graph   nodes that hold values, predictions of them by layers, and an energy of every mismatch: `PCGraph` for a graph of
+            your own, `HierarchicalPC` and `hierarchy` for chains from the senses to the top
+    time    a graph whose values are carried on: `TemporalPC` for tokens, `TemporalGraph` for everything else
+    fast    programs for particular structures, chosen by structure and equal to the general ones
+
+A layer (`Dense`, `ActiveDense`, `convolution`, `AutogradLayer` for any torch module) says how one node predicts another; an
+energy (`pcnet.energies`) what it costs to miss; `Inference` (`pcnet.inference`) how values relax. What is held is not a matter
+of the network: the same graph classifies, completes and generates, by what its `clamp` is given.
+
+    network = HierarchicalPC([784, 256, 10], energies={2: Categorical()})     # images below, classes on top
+    law = network(images)                                                     # hold the images, relax, answer
+    held = network.clamp({"0": images, "2": labels})
+    solution = network.infer(held)                                            # values at equilibrium, one status a row
+"""
 
 from pcnet.networks.activations import Activation, Identity, LeakyReLU, ReLU, Softplus, Tanh
 from pcnet.networks.base import PCNetwork

@@ -444,3 +444,45 @@ def test_senses_that_do_not_fit_are_refused() -> None:
     for senses in (torch.zeros(2, 4, 2), torch.full((2, 4, 3), torch.nan)):
         with pytest.raises(ValueError, match="'seen'"):
             network(senses)
+
+
+# --- checkpoints ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prefix", ["", "predictor."])
+def test_tensors_of_the_first_version_find_their_places(prefix: str) -> None:
+    """Names of readout, recurrent and upper weights as checkpoints of that version have them, inside a task or alone."""
+    width, vocab_size = 4, 3
+    shapes = {"layers.0.readout.weight": (vocab_size, width), "layers.0.readout.bias": (vocab_size,)}
+    for level in (1, 2):
+        shapes |= {f"layers.{level}.recurrent.weight": (width, width), f"layers.{level}.recurrent.bias": (width,)}
+        shapes |= {f"layers.{level}.energy.log_precision": (width,)}
+    shapes["layers.1.above.weight"] = (width, width)
+    state = {prefix + name: torch.randn(shape) for name, shape in shapes.items()}
+    holder = nn.Module()
+    holder.predictor = TemporalPC(vocab_size, width, levels=2, learn_precision=True)
+    network = holder.predictor
+    (holder if prefix else network).load_state_dict(dict(state))
+    weights = network.weights
+    for found, name in (
+        (weights.readout, "layers.0.readout.weight"),
+        (weights.readout_bias, "layers.0.readout.bias"),
+        (weights.above[0], "layers.1.above.weight"),
+        *((weights.recurrent[n], f"layers.{n + 1}.recurrent.weight") for n in (0, 1)),
+        *((weights.biases[n], f"layers.{n + 1}.recurrent.bias") for n in (0, 1)),
+        *((weights.precisions[n].log(), f"layers.{n + 1}.energy.log_precision") for n in (0, 1)),
+    ):
+        torch.testing.assert_close(found, state[prefix + name])
+
+
+def test_a_seed_gives_the_weights_that_it_gave_in_the_first_version() -> None:
+    """There, `nn.Linear` initialised every matrix before it was drawn anew: level by level, the read-out last."""
+    torch.manual_seed(3)
+    for above in (True, False):
+        nn.Linear(5, 5), above and nn.Linear(5, 5, bias=False)
+    nn.Linear(5, 3)
+    drawn_by_hand = [torch.empty(shape).normal_(0.0, 0.7 / 5**0.5) for shape in ((3, 5), (5, 5), (5, 5), (5, 5))]
+    torch.manual_seed(3)
+    network = TemporalPC(3, 5, levels=2, scale=0.7)
+    found = [p for name, p in network.named_parameters() if name.endswith("weight")]
+    assert all(torch.equal(a, b) for a, b in zip(found, drawn_by_hand, strict=True))

@@ -27,8 +27,10 @@ from pcnet.training import (
     NextToken,
     Progress,
     SafeCheckpoints,
+    Session,
+    fit,
+    load,
 )
-from pcnet.training.fit import fit, load
 
 # Lightning's own: what torch has deprecated beneath it, and advice on workers and log intervals that does not apply here.
 pytestmark = [
@@ -333,10 +335,9 @@ def test_fit_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
 
     def go(folder: str, model: Predictor, report) -> list[CurvePoint]:
         training = Training(Local(), adam, steps=7, batch_size=4)
-        sizes = {"context": 4, "seed": 1, "checkpoint_every": 3, "log_every": 2}
         checkpoint = tmp_path / folder / "last.ckpt"
-        sizes["snapshots"] = {step: checkpoint.with_name(f"step{step}.ckpt") for step in (0, 2, 4, 7)}
-        return fit(model, mess3(), training, checkpoint=checkpoint, device="cpu", report=report, **sizes)
+        snapshots = {step: checkpoint.with_name(f"step{step}.ckpt") for step in (0, 2, 4, 7)}
+        return fit(model, mess3(), training, 4, 1, Session(checkpoint, 3, snapshots, 2, report=report))
 
     def throw(step: int, steps: int, loss: float | None) -> None:
         if step == 5:

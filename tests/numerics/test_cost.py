@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pcnet.baselines import GRU, LSTM, RNN, Transformer
-from pcnet.efficiency import Cost, count_flops, latency, measure, measure_depth, memory, peak_memory
+from pcnet.efficiency import Bench, Cost, count_flops, latency, measure, measure_depth, memory, peak_memory
 from pcnet.inference import Euler, GaussNewton, Inference, Momentum, Solver
 from pcnet.networks import TemporalPC
 from pcnet.networks.fast.token_problem import LowRankMetric
@@ -192,8 +192,8 @@ class Sleeper(nn.Module):
 
 
 def timed(model: nn.Module, **settings: float):
-    settings = {"batch": 2, "length": 5, "threads": 1, "min_runs": 20, "min_seconds": 0.0} | settings
-    return latency(model, mess3(), generator=torch.Generator().manual_seed(0), **settings)
+    settings = {"batch": 2, "length": 5, "min_runs": 20, "min_seconds": 0.0} | settings
+    return latency(model, mess3(), settings.pop("batch"), settings.pop("length"), Bench(**settings))
 
 
 def test_latency_sees_single_calls():
@@ -272,7 +272,7 @@ def test_peak_memory_of_the_allocator():
 
 def test_bill_of_temporal_pc():
     model = TemporalPC(3, width=6, levels=2, learn_precision=True)
-    rows = measure("pc", model, mess3(), length=4, batch_sizes=(1, 3), seed=7, min_seconds=0.0)
+    rows = measure("pc", model, mess3(), 4, (1, 3), Bench(seed=7, min_seconds=0.0))
     steps = model.infer(sample(mess3(), 256, 4, torch.Generator().manual_seed(7))).steps.double()
     assert [field.name for field in fields(Cost)] == list(SCHEMA["cost"])
     assert [(row.model, row.device, row.threads, row.batch, row.length) for row in rows] == [
@@ -291,14 +291,14 @@ def test_bill_of_temporal_pc():
 
 def test_bill_of_a_model_that_does_not_infer():
     model = GRU(2, width=6)
-    (row,) = measure("gru", model, rrxor(), length=4, batch_sizes=[2], min_seconds=0.0)
+    (row,) = measure("gru", model, rrxor(), 4, [2], Bench(min_seconds=0.0))
     assert torch.tensor([row.tolerance, row.iterations_p50, row.iterations_p90]).isnan().all()
     assert (row.flops, row.sequential_depth) == (model.flops(4, 0), 5)
 
 
 def test_measuring_leaves_the_model_and_the_threads_alone():
     before, model = torch.get_num_threads(), GRU(3, width=6).train()
-    (row,) = measure("gru", model, mess3(), length=4, batch_sizes=[2], threads=before + 1, min_seconds=0.0)
+    (row,) = measure("gru", model, mess3(), 4, [2], Bench(before + 1, min_seconds=0.0))
     assert row.threads == before + 1
     assert torch.get_num_threads() == before
     assert all(module.training for module in model.modules())
@@ -316,6 +316,12 @@ def test_measuring_leaves_the_model_and_the_threads_alone():
     ],
 )
 def test_bill_names_what_is_wrong(name, value):
-    settings = {"process": mess3(), "length": 3, "batch_sizes": [1], "threads": 1, "min_seconds": 0.0} | {name: value}
+    bill = {"process": mess3(), "length": 3, "batch_sizes": [1]}
+    bench = {"threads": 1, "min_seconds": 0.0}
     with pytest.raises(ValueError, match=name):
-        measure("gru", GRU(3, width=2), settings.pop("process"), **settings)
+        measure(
+            "gru",
+            GRU(3, width=2),
+            **(bill | {name: value} if name in bill else bill),
+            bench=Bench(**(bench | {name: value} if name in bench else bench)),
+        )

@@ -99,13 +99,13 @@ class BeliefComparison(Experiment):
 
     def trained(self, model: str, seed: int, files: Path) -> Predictor:
         """A model with the weights of its checkpoint, in evaluation mode."""
-        from pcnet.training.fit import load
+        from pcnet.training import load
 
         return load(self.fresh(model, seed), checkpoint(files, model, seed))
 
     def kept_snapshots(self, model: str, seed: int, files: Path) -> dict[int, Predictor]:
         """A model as it was while it was trained, by optimiser step; those of `snapshots` that are there."""
-        from pcnet.training.fit import load
+        from pcnet.training import load
 
         paths = {step: _snapshot(files, model, seed, step) for step in sorted(self.snapshots)}
         return {step: load(self.fresh(model, seed), path) for step, path in paths.items() if path.is_file()}
@@ -175,21 +175,17 @@ class BeliefComparison(Experiment):
 
     def train(self, model: str, seed: int, files: Path, told: Report) -> Tables:
         """Train the model; an interrupted training goes on from its last checkpoint."""
-        from pcnet.training.fit import fit
+        from pcnet.training import Session, fit
 
-        points = fit(
-            self.fresh(model, seed),
-            self.process,
-            self.training[model],
-            context=self.context,
-            seed=seed,
-            checkpoint=checkpoint(files, model, seed),
-            checkpoint_every=self.checkpoint_every,
-            snapshots={step: _snapshot(files, model, seed, step) for step in self.snapshots},
-            log_every=self.log_every,
-            device=self.device,
-            report=told,
+        session = Session(
+            checkpoint(files, model, seed),
+            self.checkpoint_every,
+            {step: _snapshot(files, model, seed, step) for step in self.snapshots},
+            self.log_every,
+            self.device,
+            told,
         )
+        points = fit(self.fresh(model, seed), self.process, self.training[model], self.context, seed, session)
         return {"training": _named(pd.DataFrame(points), model, seed).assign(floor=self.floor)}
 
     def examine(self, model: str, seed: int, files: Path, told: Report) -> Tables:
@@ -226,20 +222,12 @@ class BeliefComparison(Experiment):
 
     def cost(self, model: str, seed: int, files: Path, told: Report) -> Tables:
         """Measure what an answer costs; nothing else should run meanwhile."""
-        from pcnet.efficiency import measure
+        from pcnet.efficiency import Bench, measure
 
         asked = self.evaluation
-        costs = measure(
-            model,
-            self.trained(model, seed, files),
-            self.process,
-            length=self.context,
-            batch_sizes=asked.batch_sizes,
-            threads=torch.get_num_threads(),
-            device=self.device,
-            seed=TIMING_SEED,
-            min_seconds=asked.timing_seconds,
-        )
+        bench = Bench(torch.get_num_threads(), self.device, TIMING_SEED, min_seconds=asked.timing_seconds)
+        predictor = self.trained(model, seed, files)
+        costs = measure(model, predictor, self.process, self.context, asked.batch_sizes, bench)
         return {"cost": pd.DataFrame(costs)}
 
     def untrained(self, models: tuple[str, ...], scale: float, seed: int, files: Path, told: Report) -> Tables:

@@ -137,8 +137,10 @@ class TemporalNetwork(PCNetwork, abc.ABC):
             tuple(torch.stack(groups, 1) for groups in zip(*states, strict=True))
             for states in ([s.values for s in solutions], memories)
         )
-        status, steps = (torch.stack([getattr(s, name) for s in solutions], 1) for name in ("status", "steps"))
-        return Trajectory(values, past, status, steps)
+        status, counts = (
+            torch.stack(found, 1) for found in zip(*((s.status, s.steps) for s in solutions), strict=True)
+        )
+        return Trajectory(values, past, status, counts)
 
     def _relaxing(self, steps: Steps, inference: Relaxation, solutions: list[Solution]) -> Relax:
         """Relax, keep the solution, and show it at the sites that are watched."""

@@ -3,6 +3,7 @@
 import logging
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -18,19 +19,29 @@ from pcnet.training.checkpoint import SafeCheckpoints
 from pcnet.training.next_token import NextToken
 
 
+@dataclass(frozen=True)
+class Session:
+    """Where a training runs, what it keeps, and whom it tells.
+
+    Attributes:
+        checkpoint: file with what is needed to go on; logs go beside it.
+        checkpoint_every: optimiser steps between checkpoints.
+        snapshots: where to keep the weights as they were after so many steps.
+        log_every: steps per point of the learning curve.
+        device: cpu or cuda.
+        report: told (step, steps, latest loss or None) as training goes on.
+    """
+
+    checkpoint: Path
+    checkpoint_every: int = 1000
+    snapshots: Mapping[int, Path] = field(default_factory=dict)
+    log_every: int = 20
+    device: str = "cpu"
+    report: Callable[[int, int, float | None], None] = lambda *news: None
+
+
 def fit(
-    predictor: Predictor,
-    process: HiddenMarkovModel,
-    training: Training,
-    *,
-    context: int,
-    seed: int,
-    checkpoint: Path,
-    checkpoint_every: int,
-    snapshots: Mapping[int, Path],
-    log_every: int,
-    device: str,
-    report: Callable[[int, int, float | None], None],
+    predictor: Predictor, process: HiddenMarkovModel, training: Training, context: int, seed: int, session: Session
 ) -> list[CurvePoint]:
     """Train `predictor` in place; returns its learning curve. A checkpoint that exists is gone on from.
 
@@ -40,24 +51,25 @@ def fit(
         training: rule, optimiser, schedule and sizes.
         context: longest context.
         seed: of the stream of sequences.
-        checkpoint: where to keep what is needed to go on.
-        checkpoint_every: steps between checkpoints.
-        snapshots: where to keep the weights as they were after so many steps.
-        log_every: steps per point of the learning curve.
-        device: cpu or cuda.
-        report: told the progress.
+        session: where to train and what to keep.
     """
     _quiet()
     task = NextToken(predictor, training.rule, training.optimizer, training.peak_at)
-    curve = LearningCurve(log_every)
-    watchers = [curve, Progress(report, max(1, training.steps // 200)), InferenceDiagnostics(log_every)]
+    curve = LearningCurve(session.log_every)
+    watchers = [
+        curve,
+        Progress(session.report, max(1, training.steps // 200)),
+        InferenceDiagnostics(session.log_every),
+        Snapshots(session.snapshots),
+        Checkpoints(session.checkpoint, session.checkpoint_every),
+    ]
     trainer = Trainer(
-        accelerator="cpu" if device == "cpu" else "gpu",
+        accelerator="cpu" if session.device == "cpu" else "gpu",
         devices=1,
         max_steps=training.steps,
         gradient_clip_val=training.clip,
-        callbacks=[*watchers, Snapshots(snapshots), Checkpoints(checkpoint, checkpoint_every)],
-        logger=_loggers(checkpoint.parent),
+        callbacks=watchers,
+        logger=_loggers(session.checkpoint.parent),
         plugins=[SafeCheckpoints()],
         log_every_n_steps=1,
         enable_checkpointing=False,
@@ -65,7 +77,8 @@ def fit(
         enable_model_summary=False,
     )
     data = SequenceData(process, context + 1, training.batch_size, seed)
-    trainer.fit(task, datamodule=data, ckpt_path=checkpoint if checkpoint.is_file() else None, weights_only=True)
+    known = session.checkpoint if session.checkpoint.is_file() else None
+    trainer.fit(task, datamodule=data, ckpt_path=known, weights_only=True)
     return curve.points
 
 
