@@ -23,7 +23,7 @@ FOLDER = Path("runs/probe")
 Sites = dict[str, Float[np.ndarray, "N D"]]
 
 
-def answer(known: argparse.Namespace, rest: list[str], progress: Callable[[str], None]) -> str:
+def run(known: argparse.Namespace, rest: list[str], progress: Callable[[str], None]) -> str:
     """Writes the folder, and gives what there is to print.
 
     Args:
