@@ -94,7 +94,9 @@ def test_the_python_is_typed(tmp_path: Path) -> None:
 
 
 def test_no_public_name_is_any(tmp_path: Path) -> None:
-    texts = {f"wrong_{number}.py": f"import torch\nimport pcnet\n\n{line}\n" for number, line in enumerate(WRONG.values())}
+    texts = {
+        f"wrong_{number}.py": f"import torch\nimport pcnet\n\n{line}\n" for number, line in enumerate(WRONG.values())
+    }
     refused = {Path(each["path"]).name for each in errors(*written(tmp_path, texts))}
     assert [what for what, name in zip(WRONG, texts) if name not in refused] == []
 
@@ -108,7 +110,9 @@ def test_what_is_pointed_at_exists(page: Path) -> None:
     links = set(re.findall(r"\]\(([^)\s]+)\)", text))
     here = {link for link in links if not link.startswith("http")}
     assert {link[1:] for link in here if link.startswith("#")} <= headings
-    assert [link for link in here if not link.startswith("#") and not (page.parent / link.partition("#")[0]).exists()] == []
+    assert [
+        link for link in here if not link.startswith("#") and not (page.parent / link.partition("#")[0]).exists()
+    ] == []
 
 
 def test_every_figure_stands_on_a_page() -> None:
