@@ -23,12 +23,22 @@ from comparisons.checkpoints import Trained, snapshots, trained, untrained
 from comparisons.kept import markdown, progress, save_table, whole
 from pcnet import HiddenMarkovModel, TemporalPC, Transformer, processes
 from pcnet.cli.verbs import smoke
-from pcnet.probing import Protocol, ShuffledBeliefs, Subject, belief_beyond_next_token_law, decode, population_r2, probe
+from pcnet.probing import (
+    Protocol,
+    ShuffledBeliefs,
+    Subject,
+    belief_beyond_next_token_law,
+    decode,
+    population_r2,
+    probe,
+    score_control,
+)
 from pcnet.probing.geometry.distances import distance_r2, prefix_counts
 from pcnet.probing.geometry.location import SiteState, at_a_glance, site_states, where
 from pcnet.probing.geometry.shapes import correlation_dimension, procrustes_residual
 from pcnet.probing.geometry.subspaces import dimensions_for, participation_ratio
-from pcnet.probing.geometry.unsupervised import own_futures, predictive_geometry
+from pcnet.probing.geometry.unsupervised import predictive_geometry
+from pcnet.probing.interventions.futures import own_futures
 from pcnet.processes import Words
 
 ONE_DEAL = Protocol(fold_seeds=(0,))
@@ -151,7 +161,7 @@ def shapes(model: Trained, rows: Words, case: Case) -> tuple[list[dict], dict[st
     """Of what the probe reads at the headline site, and of what is found there without ground truth."""
     beliefs, place = rows.filtered.numpy(), headline(site_states(model.predictor, rows, patterns(model.predictor)))
     features = place.features.double().numpy()
-    read = decode(features, beliefs, rows.lengths, rows.probabilities)
+    read = decode(features, beliefs, rows)
     spread = {"participation": participation_ratio(features)}
     lines = [{"decoder": "probe"} | shape(read, rows) | spread]
     short = processes.words(model.comparison.process, case.length - case.ahead + 1)
@@ -169,7 +179,7 @@ def blind_line(coordinates: np.ndarray, rank: int, rows: Words) -> dict[str, flo
     """Coordinates that were found without beliefs, judged by them."""
     if rank == 0:
         return {"rank": 0, "r2": 0.0}
-    table = probe(coordinates, rows.filtered, rows.lengths, rows.probabilities, ONE_DEAL, (True,))
+    table = probe(coordinates, rows.filtered, rows, ONE_DEAL, (True,))
     affine = table[(table["position"] == "all") & (table["weights"] == "equal")]["r2"].iloc[0]
     return {"rank": rank, "r2": float(affine)} | shape(coordinates, rows)
 
@@ -197,13 +207,13 @@ def one_model(case: Case, name: str, seed: int, model: Trained, runs: Path, rows
 def references(case: Case, process: HiddenMarkovModel, rows: Words, place: SiteState) -> list[dict]:
     """Scores that need no model: the exact law, in sample of the whole population; and shuffled beliefs at one place."""
     beliefs, laws = rows.filtered, rows.next_token_laws
-    shuffled = ShuffledBeliefs(20).score(Subject(process, rows, beliefs, place.features), ONE_DEAL, (True,))
+    shuffled = score_control(ShuffledBeliefs(20), Subject(process, rows, beliefs, place.features), ONE_DEAL, (True,))
     top = shuffled[(shuffled["position"] == "all") & (shuffled["weights"] == "equal")]["r2"].max()
-    law = probe(laws, beliefs, rows.lengths, rows.probabilities, ONE_DEAL, (True,))
+    law = probe(laws, beliefs, rows, ONE_DEAL, (True,))
     law = law[(law["position"] == "all") & (law["weights"] == "equal")]["r2"].iloc[0]
     values = {
         "next-token law, R2": law,
-        "next-token law, population R2": population_r2(laws, beliefs, rows.lengths, rows.probabilities),
+        "next-token law, population R2": population_r2(laws, beliefs, rows),
         "shuffled beliefs, R2": top,
         "correlation dimension of the beliefs": fractal(beliefs.numpy(), beliefs.numpy()),
         "distance R2 of beliefs to the law": distances(beliefs.numpy(), laws.numpy(), rows),

@@ -83,7 +83,7 @@ def named(layers: list[np.ndarray]) -> dict[str, np.ndarray]:
 def held_out(features: np.ndarray, beliefs: np.ndarray, population: Words, plan: Plan) -> dict[str, float]:
     """The default protocol: medians over fold seeds of both weightings, with the size of what was scored."""
     protocol = Protocol(fold_seeds=tuple(range(plan.fold_seeds)))
-    scores = probe(features, beliefs, population.lengths, population.probabilities, protocol, offsets=(True,))
+    scores = probe(features, beliefs, population, protocol, offsets=(True,))
     scores = scores[scores["position"] == "all"].groupby("weights")[["r2", "rows", "n_eff", "features"]].median()
     equal, weighted = scores.loc["equal"], scores.loc["probability"]
     return {
@@ -99,16 +99,15 @@ def on_rrxor(seed: int, plan: Plan) -> list[dict]:
     """All layers, weighted by probability, fitted and scored on the same words."""
     population = words(rrxor(), plan.lengths[0])
     features = named(of_words(network(rrxor(), seed), population))[ALL]
-    rows = population.lengths.numpy(), population.probabilities.numpy()
     orders = {
         BELIEF: np.arange(population.num_words),
         SHUFFLED: np.random.default_rng(seed).permutation(population.num_words),
     }
-    n_eff = effective_sample_size(probability_weights(*rows))
+    n_eff = effective_sample_size(probability_weights(population.lengths.numpy(), population.probabilities.numpy()))
     lines = []
     for target, order in orders.items():
         beliefs = population.filtered.numpy()[order]
-        inflated = population_r2(features, beliefs, *rows)
+        inflated = population_r2(features, beliefs, population)
         line = {"process": "rrxor", "features of": ALL, "target": target, "seed": seed, "as published": inflated}
         lines.append(line | {"rows": len(order), "n_eff": n_eff} | held_out(features, beliefs, population, plan))
     return lines

@@ -33,7 +33,10 @@ from pcnet.probing import (
     ShuffledEverywhere,
     ShuffledKeepingLastToken,
     Subject,
-    scores_of_shuffles,
+    control_population_r2,
+    permutation_scores,
+    probe,
+    score_control,
 )
 from pcnet.probing.regression.protocol import DEFAULT_PROTOCOL, Protocol
 from pcnet.processes import mess3, sample, words
@@ -81,18 +84,25 @@ def timed(name: str, job: Callable[[], object]) -> dict:
 
 def parts(subject: Subject) -> Iterator[dict]:
     """Seconds of the model's own score and of each control."""
-    yield timed("model", lambda: subject.probe(subject.features, DEFAULT_PROTOCOL, (True,)))
+
+    def own(features: np.ndarray) -> pd.DataFrame:
+        return probe(features, subject.targets, subject.words, DEFAULT_PROTOCOL, (True,))
+
+    yield timed("model", lambda: own(subject.features))
     for control in CONTROLS:
         yield timed(
             control.name,
-            lambda control=control: (control.score(subject, DEFAULT_PROTOCOL, (True,)), control.population_r2(subject)),
+            lambda control=control: (
+                score_control(control, subject, DEFAULT_PROTOCOL, (True,)),
+                control_population_r2(control, subject),
+            ),
         )
     for seed in (1, 2):  # untrained copies of this untrained network are networks of matched width as well
         tokens, lengths = subject.words.tokens.numpy(), subject.words.lengths.numpy()
         copy = reservoir(subject.features.shape[1], tokens, lengths, seed)
-        yield timed(f"untrained copy {seed}", lambda copy=copy: subject.probe(copy, DEFAULT_PROTOCOL, (True,)))
+        yield timed(f"untrained copy {seed}", lambda copy=copy: own(copy))
     name = f"{len(SHUFFLES)} shuffles, {sum(each.num_permutations for each in SHUFFLES)} orders"
-    yield timed(name, lambda: scores_of_shuffles(SHUFFLES, subject, DEFAULT_PROTOCOL, (True,)))
+    yield timed(name, lambda: permutation_scores(SHUFFLES, subject, DEFAULT_PROTOCOL, (True,)))
 
 
 def streamed_peak(sequences: int, width: int, length: int = 10) -> dict:
@@ -107,7 +117,7 @@ def streamed_peak(sequences: int, width: int, length: int = 10) -> dict:
         features = np.load(f"{folder}/states.npy", mmap_mode="r")
         tracemalloc.start()
         start = time.perf_counter()
-        rows.probe(features, targets, ONE_DEAL, (True,), groups)
+        probe(features, targets, rows, ONE_DEAL, (True,), groups)
         seconds, peak = time.perf_counter() - start, tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     return {

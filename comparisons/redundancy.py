@@ -64,7 +64,7 @@ def lines_of(model: Trained, rows: Words) -> list[dict]:
         features = state.features.double().numpy()
         if features.std(axis=0).max() < NEGLIGIBLE:
             continue
-        table = probe(features, rest, rows.lengths, rows.probabilities, ONE_DEAL, (True,))
+        table = probe(features, rest, rows, ONE_DEAL, (True,))
         read = table[(table["position"] == "all") & (table["weights"] == "equal")]["r2"].iloc[0]
         line = {"site": state.site, "part": state.part, "iteration": state.iteration}
         line |= asdict(separation(features, rows)) | {"r2_beyond_law": float(read)}

@@ -19,7 +19,7 @@ from comparisons.kept import markdown, progress, save_table, whole
 from pcnet import processes
 from pcnet.cli.verbs import smoke
 from pcnet.probing import Subject
-from pcnet.probing.controls.banks import ControlBank, default_banks
+from pcnet.probing.controls.banks import ControlBank, DefaultBanks
 from pcnet.probing.controls.tested import softmax_test
 from pcnet.probing.rows.prefix_walk import walk
 from pcnet.probing.verdict.examination import Examination
@@ -48,7 +48,7 @@ def asked(config: str, name: str, models: dict[int, Trained], rows: Words, runs:
     exam = Examination.of(Subject(process, rows, rows.filtered))
     if exam.decidable:
         copies = [states(untrained(config, name, 100 + number, runs), site, rows)[0] for number in range(COPIES)]
-        banks = default_banks(rows, copies[0].shape[1], process.num_states, process.vocab_size, seed=seed)
+        banks = DefaultBanks(seed=seed).banks(exam.subject, site, copies[0].shape[1])
         exam = replace(exam, banks=tuple(map(exam.score, (*banks, ControlBank("untrained copies", copies)))))
     tables = []
     for number, model in models.items():

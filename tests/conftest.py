@@ -65,20 +65,20 @@ def small_network():
         width: int = 3,
         vocab_size: int = 3,
         seed: int = 0,
-        gain: float = 0.7,
+        scale: float = 0.7,
         learn_precision: bool = True,
         inference: Inference | None = None,
     ) -> TemporalPC:
         inference = inference or Inference(GaussNewton(), atol=1e-13, max_steps=200)
         network = TemporalPC(
-            vocab_size, width, levels, gain, learn_precision=learn_precision, inference=inference
+            vocab_size, width, levels, scale, learn_precision=learn_precision, inference=inference
         ).double()
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for parameter in network.parameters():
                 if parameter.requires_grad:
-                    scale = gain / parameter.shape[1] ** 0.5 if parameter.ndim == 2 else 0.3
-                    parameter.copy_(scale * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+                    spread = scale / parameter.shape[1] ** 0.5 if parameter.ndim == 2 else 0.3
+                    parameter.copy_(spread * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
         return network
 
     return make

@@ -5,6 +5,7 @@ import importlib
 import inspect
 from collections.abc import Iterator
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -13,23 +14,31 @@ import pcnet
 
 ROOT = Path(pcnet.__file__).parent
 
-LAYERS: tuple[frozenset[str], ...] = tuple(
-    frozenset(layer.split())
-    for layer in (
-        "typing files tables",
-        "predictor",
-        "energies processes inference",
-        "sites",
-        "networks baselines",
-        "learning",
-        "probing efficiency diagnostics card",
-        "data",
-        "training report",
-        "experiments",
-        "cli",
-    )
+
+def layers(*lines: str) -> tuple[frozenset[str], ...]:
+    """The bottom first; names in one line stand side by side."""
+    return tuple(frozenset(line.split()) for line in lines)
+
+
+LAYERS = layers(
+    "typing files tables",
+    "predictor",
+    "energies processes inference",
+    "sites",
+    "networks baselines",
+    "learning",
+    "probing efficiency diagnostics card",
+    "data",
+    "training report",
+    "experiments",
+    "cli",
 )
-"""Modules and packages of pcnet, bottom first: each may import from the lines above its own, and from no other."""
+"""Modules and packages of pcnet: each may import from the lines above its own, and from no other."""
+
+ROOMS = {
+    "processes": layers("models", "beliefs machines", "information", "zoo"),
+}
+"""The same for the modules and packages of a package, by its path below pcnet."""
 
 ALLOWED = {
     "lightning": ("data", "training"),
@@ -94,6 +103,16 @@ def neighbours(path: Path) -> set[str]:
     return inside - {unit(path)}
 
 
+def submodules(folder: Path) -> set[str]:
+    """Names of the modules and packages directly inside a package."""
+    modules = {path.stem for path in folder.glob("*.py")} - {"__init__"}
+    return modules | {path.parent.name for path in folder.glob("*/__init__.py")}
+
+
+def full_name(path: Path) -> str:
+    return ".".join(["pcnet", *path.relative_to(ROOT).with_suffix("").parts]).removesuffix(".__init__")
+
+
 def test_every_module_has_its_layer() -> None:
     listed = [name for layer in LAYERS for name in layer]
     assert len(listed) == len(set(listed))
@@ -105,6 +124,41 @@ def test_imports_point_down(path: Path) -> None:
     rank = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
     own = rank.get(unit(path), len(LAYERS))
     assert [name for name in neighbours(path) if rank[name] >= own] == []
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_every_room_has_its_place(package: str) -> None:
+    listed = [name for layer in ROOMS[package] for name in layer]
+    assert sorted(listed) == sorted(submodules(ROOT / package))
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_imports_between_rooms_point_down(package: str) -> None:
+    rank = {name: rank for rank, layer in enumerate(ROOMS[package]) for name in layer}
+    prefix = ["pcnet", *package.split("/")]
+    wrong = []
+    for path in (
+        path for path in MODULES if (ROOT / package) in path.parents and path != ROOT / package / "__init__.py"
+    ):
+        own = path.relative_to(ROOT / package).parts[0].removesuffix(".py")
+        parts = [name.split(".") for name in imported(path, ast.walk(tree(path)))]
+        others = {name[len(prefix)] for name in parts if name[: len(prefix)] == prefix and len(name) > len(prefix)}
+        wrong += [(path.stem, other) for other in others & rank.keys() - {own} if rank[other] >= rank[own]]
+    assert wrong == []
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Counted are imports inside functions as well."""
+    modules = {full_name(path): path for path in MODULES}
+    graph = {}
+    for module, path in modules.items():
+        names = [name.split(".") for name in imported(path, ast.walk(tree(path)))]
+        begun = [[".".join(name[:n]) for n in range(len(name), 0, -1)] for name in names]
+        graph[module] = {next((name for name in starts if name in modules), "") for starts in begun} - {module, ""}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" <- ".join(error.args[1]))
 
 
 @each_module
@@ -187,6 +241,14 @@ def test_public_names_exist_and_are_documented(package: str) -> None:
     documented = {name: value for name, value in public.items() if inspect.isclass(value) or inspect.isroutine(value)}
     made_up = {name for name, value in documented.items() if (value.__doc__ or "").startswith(f"{name}(")}
     assert {name for name, value in documented.items() if not value.__doc__} | made_up == set()
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_module_shares_its_name_with_a_function_that_its_package_exports(package: str) -> None:
+    """Which of the two `package.name` is would depend on what was imported before."""
+    module = importlib.import_module(package)
+    inside = submodules(ROOT.parent.joinpath(*package.split(".")))
+    assert inside & set(getattr(module, "__all__", ())) == set()
 
 
 @each_module

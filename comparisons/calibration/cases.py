@@ -8,7 +8,7 @@ import joblib
 import numpy as np
 
 from comparisons.calibration.plants import BEYOND, NEGATIVES, beside_controls
-from pcnet.probing import Examination, ScoredControlBank, Subject, default_banks, examine
+from pcnet.probing import DefaultBanks, Examination, ScoredControlBank, Subject, examine
 from pcnet.processes import HiddenMarkovModel, Words, even, leaky_rrxor, mess3, rrxor, words, zrr
 
 PROCESSES = {
@@ -139,8 +139,8 @@ def prepare(setting: tuple[str, int, int], pool: int, seed: int) -> tuple[tuple[
     """The setting's controls, and a large pool for each of its banks, scored."""
     name, length, width = setting
     process, population = material(name, length)
-    banks = default_banks(population, width, process.num_states, process.vocab_size, pool, seed)
-    return setting, Examination.of(Subject(process, population, population.filtered), banks)
+    subject = Subject(process, population, population.filtered)
+    return setting, Examination.of(subject, DefaultBanks(pool, seed).banks(subject, "", width))
 
 
 def judge(cases: Sequence[Case], examination: Examination, seed: int) -> list[dict]:

@@ -11,6 +11,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from comparisons.library_speed.table import cores
+from comparisons.library_speed.task import TASKS
+from pcnet.files import whole
 
 COLOURS = {"pcnet": "#0072B2", "jax": "#D55E00", "torch": "#009E73"}  # Okabe & Ito
 MARKERS = {"pcnet": "D", "jax": "o", "torch": "s"}
@@ -34,8 +36,8 @@ STYLE = {
 }
 
 
-def draw(summary: pd.DataFrame, about: dict, folder: Path) -> Path:
-    """Write ``library_speed.png`` and return its path: a panel per task and number of threads."""
+def draw(summary: pd.DataFrame, path: Path) -> None:
+    """A panel per task and number of threads."""
     timed = summary[summary.ratio.notna()]
     tasks, threads = timed.task.unique(), timed.threads.unique()
     rows = max(timed.groupby(["task", "threads"]).size(), default=1)
@@ -48,15 +50,13 @@ def draw(summary: pd.DataFrame, about: dict, folder: Path) -> Path:
             for panel, count in zip(line, threads):
                 cell = timed[(timed.task == task) & (timed.threads == count)]
                 rank(panel, cell.sort_values("ratio", ascending=False))
-                shape, rest = about["tasks"][task]["describe"].split(", ", 1)
+                shape, rest = TASKS[task].describe().split(", ", 1)
                 panel.set_title(f"{task}, {cores(count)}: {shape}\n{rest}", fontsize=9)
         for panel in panels[-1]:
             panel.set_xlabel("time per training step, relative to pcnet")
         explain(figure, timed)
-        path = folder / "library_speed.png"
-        temporary = folder / ".library_speed.png"
-        figure.savefig(temporary, dpi=160, facecolor="white", metadata={"Software": "pcnet"})
-    return temporary.replace(path)
+        with whole(path) as temporary:
+            figure.savefig(temporary, dpi=160, facecolor="white", metadata={"Software": "pcnet"})
 
 
 def rank(panel: Axes, cell: pd.DataFrame) -> None:

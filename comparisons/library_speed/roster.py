@@ -94,4 +94,3 @@ MATRICES = {
     for name, product in (("matrix256", "Product256"), ("matrix1024", "Product1024"))
 }
 """Workers that measure the machine: products of 256 x n by n x n."""
-SMOKE_PEERS = ("torch_states", "torch_tutorial")

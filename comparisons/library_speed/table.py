@@ -1,10 +1,12 @@
 """From what was measured to the table, and whether pcnet reaches what it set out to."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
+from comparisons.library_speed.task import TASKS
 
 MATRIX_OPERATIONS = {"matrix256": 2 * 256 * 256 * 256, "matrix1024": 2 * 256 * 1024 * 1024}
 BASE = "pcnet"
@@ -43,7 +45,7 @@ def matrix_rate(rounds: pd.DataFrame) -> dict[str, float]:
     return {name: count / best[name] * 1000 for name, count in MATRIX_OPERATIONS.items() if name in best}
 
 
-def summarise(status: pd.DataFrame, rounds: pd.DataFrame, operations: dict[str, int]) -> pd.DataFrame:
+def summarise(status: pd.DataFrame, rounds: pd.DataFrame) -> pd.DataFrame:
     """One row per task, number of threads and implementation, those that could not be timed included.
 
     Ratios are of times to pcnet's of the same round, so that what disturbs both cancels: their median, 10th and 90th
@@ -59,7 +61,7 @@ def summarise(status: pd.DataFrame, rounds: pd.DataFrame, operations: dict[str, 
         for row in cell.to_dict("records"):
             name = row["implementation"]
             own = timed[timed.implementation == name]
-            rows.append(row | (figures(walls, own, name, operations[task], rates) if len(own) else {}))
+            rows.append(row | (figures(walls, own, name, TASKS[task].operations, rates) if len(own) else {}))
     return pd.DataFrame(rows)
 
 
@@ -103,32 +105,27 @@ def verdicts(summary: pd.DataFrame) -> list[str]:
     return lines
 
 
-def markdown(summary: pd.DataFrame, about: dict) -> str:
+def markdown(summary: pd.DataFrame, machine: pd.Series) -> str:
     """The tables, what was measured, and the verdicts."""
-    parts = ["# The same training step, by library", "", *preface(about)]
+    parts = ["# The same training step, by library", "", *preface(machine, summary.task.unique())]
     for (task, threads), cell in summary.groupby(["task", "threads"], sort=False):
-        parts += [
-            "",
-            f"## {task}, {cores(threads)}",
-            "",
-            about["tasks"][task]["describe"] + ".",
-            "",
-        ]
-        parts += grid(cell)
+        parts += ["", f"## {task}, {cores(threads)}", "", TASKS[task].describe() + ".", "", *grid(cell)]
     lines = verdicts(summary)
+    own = summary[summary.implementation == BASE]
+    if (own.status != "timed").any():
+        lines.append("pcnet itself could not be timed everywhere: see the rows above")
     if lines:
         parts += ["", "## What pcnet set out to reach", "", *(f"* {line}" for line in lines)]
     notes = summary[summary.note != ""].drop_duplicates("implementation")
     parts += ["", "## Notes", "", *(f"* {label}: {note}." for label, note in zip(notes.label, notes.note))]
-    return "\n".join([*parts, ""])
+    return "\n".join(parts)
 
 
-def preface(about: dict) -> list[str]:
+def preface(machine: pd.Series, tasks: Sequence[str]) -> list[str]:
     """What the columns mean, and on what machine."""
-    machine = about["machine"]
     return [
-        f"{machine['processor']}, {machine['cores']} cores.",
-        *(["", BUSY.format(load=machine["load_before"])] if machine["load_before"] > QUIET else []),
+        f"{machine.processor}, {machine.cores} cores.",
+        *(["", BUSY.format(load=machine.load)] if machine.load > QUIET else []),
         "",
         "One step: feed-forward start, Euler steps of the hidden values with input and target held, weight gradients at the"
         " final values, one step of Adam. `error`: largest relative difference from a float64 reference of what that"
@@ -136,7 +133,7 @@ def preface(about: dict) -> list[str]:
         " apart, in `first step`. `time / pcnet`: median over rounds of the ratio within a round, 10th to 90th percentile."
         " `share`: of the machine's single-precision matrix rate, measured in the same rounds, in the fastest turn, counting"
         " the products that the plain loop needs ("
-        + ", ".join(f"{name} {task['operations'] / 1e9:.4g} GFLOP" for name, task in about["tasks"].items())
+        + ", ".join(f"{name} {TASKS[name].operations / 1e9:.4g} GFLOP" for name in tasks)
         + "); algebra that skips some of them counts in its favour.",
     ]
 
@@ -162,10 +159,3 @@ def grid(cell: pd.DataFrame) -> list[str]:
     shapes = {"256 x 256 x 256": "matrix256_gflops", "256 x 1024 x 1024": "matrix1024_gflops"}
     rates = [f"{cell[name].max():.1f} ({shape})" for shape, name in shapes.items() if name in cell]
     return [*lines, "", f"Matrix rate, GFLOP/s: {', '.join(rates)}; the larger one counts."]
-
-
-def write(folder: Path, name: str, text: str) -> Path:
-    """Write a file so that it appears under its name only when complete."""
-    temporary = folder / f".{name}"
-    temporary.write_text(text)
-    return temporary.replace(folder / name)

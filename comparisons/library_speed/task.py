@@ -83,4 +83,4 @@ class Task:
 SMALL = Task("small", (784, 256, 256, 10), 20, rounds=30)
 LARGE = Task("large", (784, 1024, 1024, 1024, 10), 50, rounds=12)
 SMOKE = Task("smoke", (20, 16, 16, 4), 5, rounds=3, batch=8)
-TASKS = {task.name: task for task in (SMALL, LARGE)}
+TASKS = {task.name: task for task in (SMALL, LARGE, SMOKE)}

@@ -7,7 +7,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from pcnet import Backprop, EnergyProblem, Example, HierarchicalPC, Identity, Standard
+from pcnet import Backprop, EnergyProblem, Example, HierarchicalPC, Identity, Standard, Tanh
 
 CLASSES = 10
 LINEAR, DIGITS = "linear", "digits"
@@ -32,41 +32,9 @@ class Point:
     batch: int
 
     @property
-    def name(self) -> str:
-        return f"{self.weights}, depth {self.depth}, width {self.width}, batch {self.batch}"
-
-    @property
-    def cost(self) -> float:
-        """About how many seconds it takes to measure, for the bar."""
-        hard = 4 if self.weights == "gain 1.2" else 1
-        return hard * (1 + self.depth / 4 * (1 + (self.width * self.batch) ** 0.5 / 40))
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Which problems, and how long for each."""
-
-    weights: tuple[str, ...] = ("gain 0.9", "gain 1.0", "gain 1.2", DIGITS)
-    depths: tuple[int, ...] = (5, 10, 20, 40)
-    widths: tuple[int, ...] = (64, 256)
-    batches: tuple[int, ...] = (1, 64)
-    linear: tuple[Point, ...] = (Point(LINEAR, 20, 64, 64),)
-    repeats: int = 9
-    training_steps: int = 150
-
-    @property
-    def points(self) -> list[Point]:
-        tanh = [
-            Point(weights, depth, width, batch)
-            for depth in self.depths
-            for width in self.widths
-            for weights in self.weights
-            for batch in self.batches
-        ]
-        return [*tanh, *self.linear]
-
-
-SMOKE = Plan(("gain 1.0", DIGITS), (3,), (16,), (4,), (Point(LINEAR, 3, 16, 4),), 3, 10)
+    def part(self) -> str:
+        """Names it among the parts of a run."""
+        return f"{self.weights.replace(' ', '-')}-depth{self.depth}-width{self.width}-batch{self.batch}"
 
 
 @dataclass(frozen=True)
@@ -98,8 +66,8 @@ def make(point: Point, steps: int) -> Task:
     torch.manual_seed(0)
     gain = float(point.weights.removeprefix("gain ")) if point.weights.startswith("gain") else 1.0
     widths = [64, *[point.width] * (point.depth - 1), CLASSES]
-    activation = Identity() if point.weights == LINEAR else None
-    net = HierarchicalPC(widths, activation=activation, parameterisation=Standard(gain))
+    activation = Identity() if point.weights == LINEAR else Tanh()
+    net = HierarchicalPC(widths, parameterisation=Standard(gain, activation=activation))
     if point.weights != DIGITS:
         x = torch.randn(point.batch, 64, generator=generator)
         return Task(net, x, torch.eye(CLASSES)[torch.randint(CLASSES, (point.batch,), generator=generator)])

@@ -8,9 +8,9 @@ import numpy as np
 
 from comparisons.solvers.course import Course
 from comparisons.solvers.minima import Minima
-from comparisons.solvers.points import LINEAR, Plan, Point, Task, make
+from comparisons.solvers.points import LINEAR, Point, Task
 from pcnet import Anderson, Direct, Euler, GaussNewton, Heun, InErrors, Momentum, NewtonCG, Solver
-from pcnet.diagnostics import condition as conditioning
+from pcnet.diagnostics import conditioning
 
 DEFAULT = "Gauss-Newton (default)"
 VALUES, ERRORS = "descent in values, tuned", "descent in errors, tuned"
@@ -167,42 +167,53 @@ def hopeless(course: Course, limit: float) -> bool:
     return course.spent >= 0.25 * limit and len(course.distance) > JUDGED and course.expected() > HOPELESS * limit
 
 
-def measure(point: Point, plan: Plan, patience: float) -> tuple[list[dict], list[dict]]:
+def measure(point: Point, task: Task, patience: float, repeats: int, widest: bool) -> tuple[list[dict], list[dict]]:
     """Every solver at one point: a row for each, and their courses.
 
-    Who comes close to the default is timed again in turns with it, and only that counts: the tuned one was the luckiest of
-    its grid, and the default ran on a cold machine.
+    Solvers that come close to the default are timed again in turns with it, and only that counts: the tuned one was the
+    luckiest of its grid, and the default ran on a cold machine.
+
+    Args:
+        point: where.
+        task: made for the point.
+        patience: times the default's time after which a solver is stopped at the latest.
+        repeats: rounds of the second timing.
+        widest: whether the point is one that the figure shows.
     """
-    bench = Bench.of(make(point, plan.training_steps))
+    bench = Bench.of(task)
     bench.follow(GaussNewton(), 0.2)  # what is made once is not timed
     default = bench.follow(GaussNewton(), LONGEST)
-    widest = point.depth == DEMANDED and (point.width, point.batch) == (max(plan.widths), max(plan.batches))
     limits = Limits(point, default.spent, patience, widest)
-    courses = {DEFAULT: default, ERRORS: bench.tune(grid(bench.task, errors=True), limits.errors, impatient=not widest)}
+    alone = {DEFAULT: default, ERRORS: bench.tune(grid(task, errors=True), limits.errors, impatient=not widest)}
     for name, solver in others(point).items():
-        courses[name] = bench.follow(solver, limits.alone, impatient=not widest and name != SERIOUS)
-    near = [name for name, course in courses.items() if course.arrived and course.spent < CLOSE * default.spent]
-    near += [ERRORS] if courses[ERRORS].arrived else []
-    rounds = {name: [course] for name, course in courses.items()} | bench.turns(courses, near, 3, plan.repeats)
-    taken = float(np.quantile([course.spent for course in rounds[DEFAULT]], 0.75))
+        alone[name] = bench.follow(solver, limits.alone, impatient=not widest and name != SERIOUS)
+    near = [name for name, course in alone.items() if course.arrived and course.spent < CLOSE * default.spent]
+    near += [ERRORS] if alone[ERRORS].arrived else []
+    rounds = bench.turns(alone, near, 3, repeats)
+    timed = rounds.get(DEFAULT, [default])
+    found = {
+        name: (rounds.get(name, [course]), timed if name in (DEFAULT, *near) else [default])
+        for name, course in alone.items()
+    }
+    found |= in_values(bench, timed, default, limits, repeats)
+    rows = [line(point, name, courses, beside) for name, (courses, beside) in found.items()]
+    return rows, [trace for name, (courses, _) in found.items() for trace in traced(point, name, courses[0])]
+
+
+def in_values(
+    bench: Bench, timed: list[Course], default: Course, limits: Limits, repeats: int
+) -> dict[str, tuple[list[Course], list[Course]]]:
+    """Tuned descents in values, each with the courses of the default that it is compared with."""
+    taken = float(np.quantile([course.spent for course in timed], 0.75))
     limits = replace(limits, default=max(taken, default.spent))
-    best = bench.tune(grid(bench.task, errors=False), limits.values, impatient=not limits.demanded)
-    pair = {DEFAULT: default, VALUES: best}
-    again = {name: [course] for name, course in pair.items()} | bench.turns(
-        pair, [VALUES] * best.arrived, 1, plan.repeats
-    )
-    rows = [
-        line(point, name, found, rounds[DEFAULT] if name in (DEFAULT, *near) else [default])
-        for name, found in rounds.items()
-    ]
-    beside = again[DEFAULT] if best.arrived else rounds[DEFAULT]
-    rows.append(line(point, VALUES, again[VALUES], beside))
-    rounds[VALUES] = again[VALUES]
+    solvers = grid(bench.task, errors=False)
+    best = bench.tune(solvers, limits.values, impatient=not limits.demanded)
+    rounds = bench.turns({DEFAULT: default, VALUES: best}, [VALUES] * best.arrived, 1, repeats)
+    found = {VALUES: (rounds.get(VALUES, [best]), rounds.get(DEFAULT, [default]) if best.arrived else timed)}
     if limits.demanded and taken < SLOW:
-        plain = [solver for solver in grid(bench.task, errors=False) if solver.momentum == 0]
-        rounds[PLAIN] = [bench.tune(plain, limits.values)]
-        rows.append(line(point, PLAIN, rounds[PLAIN], rounds[DEFAULT]))
-    return rows, [trace for name, found in rounds.items() for trace in traced(point, name, found[0])]
+        plain = [solver for solver in solvers if solver.momentum == 0]
+        found[PLAIN] = ([bench.tune(plain, limits.values)], timed)
+    return found
 
 
 def line(point: Point, name: str, found: list[Course], default: list[Course]) -> dict:

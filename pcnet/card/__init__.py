@@ -1,4 +1,7 @@
-"""Everything exact that is known about a process, gathered for a person to read: the card of `pcnet process`."""
+"""The card that `pcnet process` prints: everything that is known about a process, as facts, as text and as JSON.
+
+`facts` computes it, `listing` finds the processes that have a name and their parameters, `text` writes it.
+"""
 
 from pcnet.card.facts import Card, Fact, Undefined, make_card
 from pcnet.card.listing import Entry, Parameter, catalogue

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import TypeVar
 
 import torch
@@ -187,11 +188,7 @@ def _floor(machine: MixedStatePresentation, max_length: int) -> Float[Tensor, " 
 
 def _rows(machine: MixedStatePresentation, max_length: int) -> Iterator[Float[Tensor, " M"]]:
     """Law of the mixed state after words of each length 0, 1, ..., as far as it lies within the states found."""
-    row = torch.zeros(len(machine), dtype=torch.float64)
-    row[0] = 1
-    for _ in range(max_length + 1):
-        yield row
-        row = torch.from_numpy(row.numpy() @ machine.sparse_transition)
+    return map(torch.from_numpy, islice(machine.walk(), max_length + 1))
 
 
 def _short(value: Value) -> str:

@@ -40,14 +40,14 @@ class Parameter:
 
     @property
     def metavar(self) -> str:
-        """What stands for its value in a command's help."""
+        """Placeholder of its value in a command's help."""
         return {bool: "true|false", int: "INTEGER", float: "NUMBER", tuple: "NUMBERS"}[self.kind]
 
     def parse(self, text: str) -> Value:
-        """The value that a text stands for; fractions such as 1/3 are understood, and commas between several numbers.
+        """Read the value from a text: fractions such as 1/3 are understood, and commas between several numbers.
 
         Raises:
-            ValueError: if it stands for none.
+            ValueError: if the text is no such value.
         """
         try:
             if self.kind is tuple:

@@ -148,7 +148,7 @@ def _modes(card: Card) -> Iterator[str]:
 
 
 def _search(found: Spectrum) -> str:
-    """What the slowest mode means for an observer who searches through the possible histories."""
+    """What the slowest mode means for an observer who has to find out the state."""
     if found.slowest is None:
         return "none: an observer knows all there is to know before the first token"
     if found.slowest == 0:

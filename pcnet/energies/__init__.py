@@ -1,4 +1,12 @@
-"""What mismatches, values and weights cost. Per sample, in nats, summed over units, never averaged over the batch."""
+"""What mismatches, values and weights cost. Per sample, in nats, summed over units, never averaged over the batch.
+
+* An `Energy` is of a value and its prediction: `Gaussian`, `InputPrecision`, `Huber` and `Laplace` for free or clamped values,
+  `Categorical` and `Bernoulli` for clamped ones. Write your own as an `AutogradEnergy` (the cost alone) or an `ErrorEnergy` (a
+  function of value - prediction, with two derivatives).
+* A `Prior` is of a value alone, a `WeightPrior` of a network's weights.
+
+Each has the derivatives that inference needs: gradient, product with the curvature, and a positive part of it.
+"""
 
 from pcnet.energies.bernoulli import Bernoulli
 from pcnet.energies.categorical import Categorical

@@ -1,7 +1,6 @@
 """The energy of observed units between 0 and 1, predicted by logits."""
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
@@ -22,51 +21,39 @@ class Bernoulli(Energy):
     def prediction_width(self, width: int) -> int:
         return width
 
-    def forward(self, value: Float[Tensor, "B N"], prediction: Float[Tensor, "B N"]) -> Float[Tensor, " B"]:
+    def forward(self, value: Tensor, prediction: Tensor) -> Tensor:
         check_widths(value, prediction)
         return (functional.softplus(prediction) - value * prediction).sum(-1)
 
-    def gradient(
-        self, value: Float[Tensor, "B N"], prediction: Float[Tensor, "B N"]
-    ) -> tuple[Float[Tensor, "B N"], Float[Tensor, "B N"]]:
+    def gradient(self, value: Tensor, prediction: Tensor) -> tuple[Tensor, Tensor]:
         check_widths(value, prediction)
         return prediction.neg(), prediction.sigmoid() - value
 
     def curvature_product(
-        self,
-        value: Float[Tensor, "B N"],
-        prediction: Float[Tensor, "B N"],
-        dvalue: Float[Tensor, "B N"],
-        dprediction: Float[Tensor, "B N"],
-    ) -> tuple[Float[Tensor, "B N"], Float[Tensor, "B N"]]:
+        self, value: Tensor, prediction: Tensor, dvalue: Tensor, dprediction: Tensor
+    ) -> tuple[Tensor, Tensor]:
         check_widths(value, prediction)
         return dprediction.neg(), _variance(prediction) * dprediction - dvalue
 
-    def stiffness(self, value: Float[Tensor, "B N"], prediction: Float[Tensor, "B N"]) -> Float[Tensor, "1 N"]:
+    def stiffness(self, value: Tensor, prediction: Tensor) -> Tensor:
         check_widths(value, prediction)
         return torch.zeros_like(value[:1])
 
-    def root(self, value: Float[Tensor, "B N"], prediction: Float[Tensor, "B N"]) -> Float[Tensor, "B N N"]:
+    def root(self, value: Tensor, prediction: Tensor) -> Tensor:
         check_widths(value, prediction)
         return _variance(prediction).sqrt().diag_embed()
 
-    def positive_product(
-        self, value: Float[Tensor, "B N"], prediction: Float[Tensor, "B N"], direction: Float[Tensor, "B *K N"]
-    ) -> Float[Tensor, "B *K N"]:
+    def positive_product(self, value: Tensor, prediction: Tensor, direction: Tensor) -> Tensor:
         check_widths(value, prediction)
         return per_direction(_variance(prediction), direction) * direction
 
-    def centre(self, prediction: Float[Tensor, "B N"]) -> Float[Tensor, "B N"]:
+    def centre(self, prediction: Tensor) -> Tensor:
         return prediction.sigmoid()
 
-    def pull_centre(
-        self, prediction: Float[Tensor, "B N"], gradient: Float[Tensor, "B *K N"]
-    ) -> Float[Tensor, "B *K N"]:
+    def pull_centre(self, prediction: Tensor, gradient: Tensor) -> Tensor:
         return per_direction(_variance(prediction), gradient) * gradient
 
-    def push_centre(
-        self, prediction: Float[Tensor, "B N"], direction: Float[Tensor, "B *K N"]
-    ) -> Float[Tensor, "B *K N"]:
+    def push_centre(self, prediction: Tensor, direction: Tensor) -> Tensor:
         return per_direction(_variance(prediction), direction) * direction
 
 

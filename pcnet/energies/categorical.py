@@ -22,58 +22,46 @@ class Categorical(Energy):
     def prediction_width(self, width: int) -> int:
         return width
 
-    def forward(self, value: Float[Tensor, "B N"], prediction: Float[Tensor, "B N"]) -> Float[Tensor, " B"]:
+    def forward(self, value: Tensor, prediction: Tensor) -> Tensor:
         check_widths(value, prediction)
         return -(value * functional.log_softmax(prediction, -1)).sum(-1)
 
-    def gradient(
-        self, value: Float[Tensor, "B N"], prediction: Float[Tensor, "B N"]
-    ) -> tuple[Float[Tensor, "B N"], Float[Tensor, "B N"]]:
+    def gradient(self, value: Tensor, prediction: Tensor) -> tuple[Tensor, Tensor]:
         check_widths(value, prediction)
         surprise = functional.log_softmax(prediction, -1).neg()
         return surprise, value.sum(-1, keepdim=True) * (-surprise).exp() - value
 
     def curvature_product(
-        self,
-        value: Float[Tensor, "B N"],
-        prediction: Float[Tensor, "B N"],
-        dvalue: Float[Tensor, "B N"],
-        dprediction: Float[Tensor, "B N"],
-    ) -> tuple[Float[Tensor, "B N"], Float[Tensor, "B N"]]:
+        self, value: Tensor, prediction: Tensor, dvalue: Tensor, dprediction: Tensor
+    ) -> tuple[Tensor, Tensor]:
         check_widths(value, prediction)
         law = prediction.softmax(-1)
         shift = dprediction - (law * dprediction).sum(-1, keepdim=True)
         total, dtotal = value.sum(-1, keepdim=True), dvalue.sum(-1, keepdim=True)
         return -shift, law * (total * shift + dtotal) - dvalue
 
-    def stiffness(self, value: Float[Tensor, "B N"], prediction: Float[Tensor, "B N"]) -> Float[Tensor, "1 N"]:
+    def stiffness(self, value: Tensor, prediction: Tensor) -> Tensor:
         check_widths(value, prediction)
         return torch.zeros_like(value[:1])
 
-    def root(self, value: Float[Tensor, "B N"], prediction: Float[Tensor, "B N"]) -> Float[Tensor, "B N N"]:
+    def root(self, value: Tensor, prediction: Tensor) -> Tensor:
         """sqrt(S q_i) (delta_ij - q_j): nothing has to be factorised."""
         check_widths(value, prediction)
         law = prediction.softmax(-1)
         identity = torch.eye(law.shape[-1], dtype=law.dtype, device=law.device)
         return (self._total(value) * law).sqrt().unsqueeze(-1) * (identity - law.unsqueeze(-2))
 
-    def positive_product(
-        self, value: Float[Tensor, "B N"], prediction: Float[Tensor, "B N"], direction: Float[Tensor, "B *K N"]
-    ) -> Float[Tensor, "B *K N"]:
+    def positive_product(self, value: Tensor, prediction: Tensor, direction: Tensor) -> Tensor:
         check_widths(value, prediction)
         return per_direction(self._total(value), direction) * _covary(prediction, direction)
 
-    def centre(self, prediction: Float[Tensor, "B N"]) -> Float[Tensor, "B N"]:
+    def centre(self, prediction: Tensor) -> Tensor:
         return prediction.softmax(-1)
 
-    def pull_centre(
-        self, prediction: Float[Tensor, "B N"], gradient: Float[Tensor, "B *K N"]
-    ) -> Float[Tensor, "B *K N"]:
+    def pull_centre(self, prediction: Tensor, gradient: Tensor) -> Tensor:
         return _covary(prediction, gradient)
 
-    def push_centre(
-        self, prediction: Float[Tensor, "B N"], direction: Float[Tensor, "B *K N"]
-    ) -> Float[Tensor, "B *K N"]:
+    def push_centre(self, prediction: Tensor, direction: Tensor) -> Tensor:
         return _covary(prediction, direction)
 
     def _total(self, value: Tensor) -> Float[Tensor, "B 1"]:

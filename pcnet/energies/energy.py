@@ -96,24 +96,20 @@ class _Centred(Energy, abc.ABC):
     def prediction_width(self, width: int) -> int:
         return width
 
-    def centre(self, prediction: Float[Tensor, "B N"]) -> Float[Tensor, "B N"]:
+    def centre(self, prediction: Tensor) -> Tensor:
         return prediction
 
-    def pull_centre(
-        self, prediction: Float[Tensor, "B N"], gradient: Float[Tensor, "B *K N"]
-    ) -> Float[Tensor, "B *K N"]:
+    def pull_centre(self, prediction: Tensor, gradient: Tensor) -> Tensor:
         return gradient
 
-    def push_centre(
-        self, prediction: Float[Tensor, "B N"], direction: Float[Tensor, "B *K N"]
-    ) -> Float[Tensor, "B *K N"]:
+    def push_centre(self, prediction: Tensor, direction: Tensor) -> Tensor:
         return direction
 
 
 class ErrorEnergy(_Centred, abc.ABC):
     """An energy of the error = value - prediction alone, unit by unit: E = sum_i cost_i(error_i), least at zero error.
 
-    A subclass gives the cost, its first and second derivative (`slope`, `bend`), and `majoriser`, the positive stand-in for
+    A subclass gives the cost, its first and second derivative (`derivative`, `second_derivative`), and `majoriser`, the positive stand-in for
     the second derivative that `stiffness` and `positive_product` are made of.
     """
 
@@ -122,49 +118,41 @@ class ErrorEnergy(_Centred, abc.ABC):
         """E as a function of the error."""
 
     @abc.abstractmethod
-    def slope(self, error: Float[Tensor, "*B N"]) -> Float[Tensor, "*B N"]:
+    def derivative(self, error: Float[Tensor, "*B N"]) -> Float[Tensor, "*B N"]:
         """dE/derror; may be `error` itself, so never change it in place."""
 
     @abc.abstractmethod
-    def bend(self, error: Float[Tensor, "*B N"]) -> Float[Tensor, "#*B N"]:
+    def second_derivative(self, error: Float[Tensor, "*B N"]) -> Float[Tensor, "#*B N"]:
         """d2E/derror2, exact, of any sign."""
 
     @abc.abstractmethod
     def majoriser(self, error: Float[Tensor, "*B N"]) -> Float[Tensor, "#*B N"]:
         """The curvature, above 0, of a parabola that touches the cost at `error` and lies above it, symmetric about zero error.
 
-        It is slope(error) / error, and equals `bend` where the cost is itself such a parabola. Steps made with it never raise
+        It is derivative(error) / error, and equals `second_derivative` where the cost is itself such a parabola. Steps made with it never raise
         the energy (half-quadratic minimisation: Geman & Reynolds, IEEE PAMI 14, 367, 1992).
         """
 
-    def forward(self, value: Float[Tensor, "B N"], prediction: Float[Tensor, "B N"]) -> Float[Tensor, " B"]:
+    def forward(self, value: Tensor, prediction: Tensor) -> Tensor:
         return self.cost(_error(value, prediction))
 
-    def gradient(
-        self, value: Float[Tensor, "B N"], prediction: Float[Tensor, "B N"]
-    ) -> tuple[Float[Tensor, "B N"], Float[Tensor, "B N"]]:
-        slope = self.slope(_error(value, prediction))
-        return slope, slope.neg()
+    def gradient(self, value: Tensor, prediction: Tensor) -> tuple[Tensor, Tensor]:
+        derivative = self.derivative(_error(value, prediction))
+        return derivative, derivative.neg()
 
     def curvature_product(
-        self,
-        value: Float[Tensor, "B N"],
-        prediction: Float[Tensor, "B N"],
-        dvalue: Float[Tensor, "B N"],
-        dprediction: Float[Tensor, "B N"],
-    ) -> tuple[Float[Tensor, "B N"], Float[Tensor, "B N"]]:
-        product = self.bend(_error(value, prediction)) * (dvalue - dprediction)
+        self, value: Tensor, prediction: Tensor, dvalue: Tensor, dprediction: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        product = self.second_derivative(_error(value, prediction)) * (dvalue - dprediction)
         return product, product.neg()
 
-    def stiffness(self, value: Float[Tensor, "B N"], prediction: Float[Tensor, "B N"]) -> Float[Tensor, "#B N"]:
+    def stiffness(self, value: Tensor, prediction: Tensor) -> Tensor:
         return self.majoriser(_error(value, prediction))
 
-    def root(self, value: Float[Tensor, "B N"], prediction: Float[Tensor, "B N"]) -> Float[Tensor, "#B N N"]:
+    def root(self, value: Tensor, prediction: Tensor) -> Tensor:
         return self.majoriser(_error(value, prediction)).sqrt().diag_embed()
 
-    def positive_product(
-        self, value: Float[Tensor, "B N"], prediction: Float[Tensor, "B N"], direction: Float[Tensor, "B *K N"]
-    ) -> Float[Tensor, "B *K N"]:
+    def positive_product(self, value: Tensor, prediction: Tensor, direction: Tensor) -> Tensor:
         return per_direction(self.majoriser(_error(value, prediction)), direction) * direction
 
 
@@ -176,35 +164,27 @@ class AutogradEnergy(_Centred, abc.ABC):
     pass, and a product with the curvature two; write an `ErrorEnergy` where that matters.
     """
 
-    def gradient(
-        self, value: Float[Tensor, "B N"], prediction: Float[Tensor, "B N"]
-    ) -> tuple[Float[Tensor, "B N"], Float[Tensor, "B N"]]:
+    def gradient(self, value: Tensor, prediction: Tensor) -> tuple[Tensor, Tensor]:
         check_widths(value, prediction)
         return torch.func.grad(self._total, argnums=(0, 1))(value, prediction)
 
     def curvature_product(
-        self,
-        value: Float[Tensor, "B N"],
-        prediction: Float[Tensor, "B N"],
-        dvalue: Float[Tensor, "B N"],
-        dprediction: Float[Tensor, "B N"],
-    ) -> tuple[Float[Tensor, "B N"], Float[Tensor, "B N"]]:
+        self, value: Tensor, prediction: Tensor, dvalue: Tensor, dprediction: Tensor
+    ) -> tuple[Tensor, Tensor]:
         def change(value: Tensor, prediction: Tensor) -> Tensor:
             by_value, by_prediction = self.gradient(value, prediction)
             return (by_value * dvalue).sum() + (by_prediction * dprediction).sum()
 
         return torch.func.grad(change, argnums=(0, 1))(value, prediction)
 
-    def stiffness(self, value: Float[Tensor, "B N"], prediction: Float[Tensor, "B N"]) -> Float[Tensor, "B N"]:
+    def stiffness(self, value: Tensor, prediction: Tensor) -> Tensor:
         ones = torch.ones_like(value)
         return self.curvature_product(value, prediction, ones, torch.zeros_like(ones))[0].clamp(min=0)
 
-    def root(self, value: Float[Tensor, "B N"], prediction: Float[Tensor, "B N"]) -> Float[Tensor, "B N N"]:
+    def root(self, value: Tensor, prediction: Tensor) -> Tensor:
         return self._positive(value, prediction).sqrt().diag_embed()
 
-    def positive_product(
-        self, value: Float[Tensor, "B N"], prediction: Float[Tensor, "B N"], direction: Float[Tensor, "B *K N"]
-    ) -> Float[Tensor, "B *K N"]:
+    def positive_product(self, value: Tensor, prediction: Tensor, direction: Tensor) -> Tensor:
         return per_direction(self._positive(value, prediction), direction) * direction
 
     def _positive(self, value: Tensor, prediction: Tensor) -> Float[Tensor, "B N"]:

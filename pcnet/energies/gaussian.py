@@ -49,12 +49,12 @@ class Gaussian(ErrorEnergy):
 
     @property
     def is_unit(self) -> bool:
-        """Whether the precision is 1 everywhere and nobody learns it."""
+        """Whether the precision is 1 everywhere and is not learned."""
         return self._fixed == 1
 
     @property
     def _fixed(self) -> float | None:
-        """The precision of all units where it is one number that nobody learns: exact in every dtype, and no tensor."""
+        """The precision of all units where it is one number that is not learned: exact in every dtype, and no tensor."""
         return None if self.log_precision.requires_grad else self._uniform
 
     def cost(self, error: Float[Tensor, "*B N"]) -> Float[Tensor, "*B"]:
@@ -65,19 +65,19 @@ class Gaussian(ErrorEnergy):
         squares = (error * error).sum(-1)
         return 0.5 * squares if fixed == 1.0 else 0.5 * fixed * squares - 0.5 * self.width * math.log(fixed)
 
-    def slope(self, error: Float[Tensor, "*B N"]) -> Float[Tensor, "*B N"]:
+    def derivative(self, error: Float[Tensor, "*B N"]) -> Float[Tensor, "*B N"]:
         self._check(error)
         fixed = self._fixed
         if fixed is None:
             return self.precision * error
         return error if fixed == 1.0 else fixed * error
 
-    def bend(self, error: Float[Tensor, "*B N"]) -> Float[Tensor, "1 N"]:
+    def second_derivative(self, error: Float[Tensor, "*B N"]) -> Float[Tensor, "1 N"]:
         self._check(error)
         return self.precision.unsqueeze(0)
 
     def majoriser(self, error: Float[Tensor, "*B N"]) -> Float[Tensor, "1 N"]:
-        return self.bend(error)
+        return self.second_derivative(error)
 
     def _check(self, error: Tensor) -> None:
         if error.shape[-1] != self.width:
@@ -96,52 +96,40 @@ class InputPrecision(Energy):
     def prediction_width(self, width: int) -> int:
         return 2 * width
 
-    def forward(self, value: Float[Tensor, "B N"], prediction: Float[Tensor, "B M"]) -> Float[Tensor, " B"]:
+    def forward(self, value: Tensor, prediction: Tensor) -> Tensor:
         error, log_precision = _split(value, prediction)
         return 0.5 * (log_precision.exp() * error * error - log_precision).sum(-1)
 
-    def gradient(
-        self, value: Float[Tensor, "B N"], prediction: Float[Tensor, "B M"]
-    ) -> tuple[Float[Tensor, "B N"], Float[Tensor, "B M"]]:
+    def gradient(self, value: Tensor, prediction: Tensor) -> tuple[Tensor, Tensor]:
         error, log_precision = _split(value, prediction)
         weighted = log_precision.exp() * error
         return weighted, torch.cat((-weighted, 0.5 * (weighted * error - 1)), -1)
 
     def curvature_product(
-        self,
-        value: Float[Tensor, "B N"],
-        prediction: Float[Tensor, "B M"],
-        dvalue: Float[Tensor, "B N"],
-        dprediction: Float[Tensor, "B M"],
-    ) -> tuple[Float[Tensor, "B N"], Float[Tensor, "B M"]]:
+        self, value: Tensor, prediction: Tensor, dvalue: Tensor, dprediction: Tensor
+    ) -> tuple[Tensor, Tensor]:
         error, log_precision = _split(value, prediction)
         derror, dlog_precision = _split(dvalue, dprediction)
         dweighted = log_precision.exp() * (derror + error * dlog_precision)
         dsquare = log_precision.exp() * error * (derror + 0.5 * error * dlog_precision)
         return dweighted, torch.cat((-dweighted, dsquare), -1)
 
-    def stiffness(self, value: Float[Tensor, "B N"], prediction: Float[Tensor, "B M"]) -> Float[Tensor, "B N"]:
+    def stiffness(self, value: Tensor, prediction: Tensor) -> Tensor:
         return _split(value, prediction)[1].exp()
 
-    def root(self, value: Float[Tensor, "B N"], prediction: Float[Tensor, "B M"]) -> Float[Tensor, "B M M"]:
+    def root(self, value: Tensor, prediction: Tensor) -> Tensor:
         return self._fisher(value, prediction).sqrt().diag_embed()
 
-    def positive_product(
-        self, value: Float[Tensor, "B N"], prediction: Float[Tensor, "B M"], direction: Float[Tensor, "B *K M"]
-    ) -> Float[Tensor, "B *K M"]:
+    def positive_product(self, value: Tensor, prediction: Tensor, direction: Tensor) -> Tensor:
         return per_direction(self._fisher(value, prediction), direction) * direction
 
-    def centre(self, prediction: Float[Tensor, "B M"]) -> Float[Tensor, "B N"]:
+    def centre(self, prediction: Tensor) -> Tensor:
         return prediction[..., : prediction.shape[-1] // 2]
 
-    def pull_centre(
-        self, prediction: Float[Tensor, "B M"], gradient: Float[Tensor, "B *K N"]
-    ) -> Float[Tensor, "B *K M"]:
+    def pull_centre(self, prediction: Tensor, gradient: Tensor) -> Tensor:
         return torch.cat((gradient, torch.zeros_like(gradient)), -1)
 
-    def push_centre(
-        self, prediction: Float[Tensor, "B M"], direction: Float[Tensor, "B *K M"]
-    ) -> Float[Tensor, "B *K N"]:
+    def push_centre(self, prediction: Tensor, direction: Tensor) -> Tensor:
         return direction[..., : direction.shape[-1] // 2]
 
     def _fisher(self, value: Tensor, prediction: Tensor) -> Float[Tensor, "B M"]:

@@ -11,8 +11,8 @@ from pcnet.energies.energy import ErrorEnergy
 class Laplace(ErrorEnergy):
     """E = sum_i |error_i| / scale: minus the log density of Laplace noise but for the constant N log(2 scale).
 
-    Many errors come out exactly zero, and there the cost has a kink: `slope` is sign(error) / scale, 0 at 0, `bend` is 0,
-    and inference that follows slopes does not settle at a kink. Where it must, take `Huber`. `majoriser` is
+    Many errors come out exactly zero, and there the cost has a kink: `derivative` is sign(error) / scale, 0 at 0, `second_derivative` is 0,
+    and descent does not settle at a kink. Where it must, take `Huber`. `majoriser` is
     1 / (scale max(|error|, scale / 1000)): a parabola above the cost but for errors under a thousandth of the scale, where
     it would be infinitely steep.
 
@@ -30,10 +30,10 @@ class Laplace(ErrorEnergy):
     def cost(self, error: Float[Tensor, "*B N"]) -> Float[Tensor, "*B"]:
         return error.abs().sum(-1) / self.scale
 
-    def slope(self, error: Float[Tensor, "*B N"]) -> Float[Tensor, "*B N"]:
+    def derivative(self, error: Float[Tensor, "*B N"]) -> Float[Tensor, "*B N"]:
         return error.sign() / self.scale
 
-    def bend(self, error: Float[Tensor, "*B N"]) -> Float[Tensor, "*B N"]:
+    def second_derivative(self, error: Float[Tensor, "*B N"]) -> Float[Tensor, "*B N"]:
         return torch.zeros_like(error)
 
     def majoriser(self, error: Float[Tensor, "*B N"]) -> Float[Tensor, "*B N"]:
@@ -43,7 +43,7 @@ class Laplace(ErrorEnergy):
 class Huber(ErrorEnergy):
     """E = sum_i 1/2 error_i^2 where |error_i| <= threshold, threshold (|error_i| - threshold / 2) beyond.
 
-    Quadratic for small errors, linear for outliers, smooth in between. `bend` is 1 inside and 0 beyond; `majoriser` is
+    Quadratic for small errors, linear for outliers, smooth in between. `second_derivative` is 1 inside and 0 beyond; `majoriser` is
     threshold / |error| beyond, so that outliers keep some stiffness.
 
     Args:
@@ -64,10 +64,10 @@ class Huber(ErrorEnergy):
         inside = error.clamp(-self.threshold, self.threshold)
         return (inside * (error - 0.5 * inside)).sum(-1)
 
-    def slope(self, error: Float[Tensor, "*B N"]) -> Float[Tensor, "*B N"]:
+    def derivative(self, error: Float[Tensor, "*B N"]) -> Float[Tensor, "*B N"]:
         return error.clamp(-self.threshold, self.threshold)
 
-    def bend(self, error: Float[Tensor, "*B N"]) -> Float[Tensor, "*B N"]:
+    def second_derivative(self, error: Float[Tensor, "*B N"]) -> Float[Tensor, "*B N"]:
         return (error.abs() <= self.threshold).to(error.dtype)
 
     def majoriser(self, error: Float[Tensor, "*B N"]) -> Float[Tensor, "*B N"]:

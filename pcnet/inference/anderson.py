@@ -7,8 +7,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from pcnet.inference.equilibrium import CurvedProblem, Equilibrium, Point
+from pcnet.inference.equilibrium import CurvedProblem, Equilibrium
 from pcnet.inference.gradient import Pace, inverse_curvature
+from pcnet.inference.point import Point
 from pcnet.inference.solver import Solver, check_step_size
 from pcnet.typing import State
 
@@ -83,12 +84,12 @@ class Anderson(Solver):
         failed = self._failed(residual, carry).unsqueeze(-1)
         moves = self._remembered(failed, state - carry.state, carry.moves)
         changes = self._remembered(failed, residual - carry.residual, carry.changes)
-        start, slope = torch.where(failed, carry.state, state), torch.where(failed, carry.residual, residual)
-        weights, left = self._mixture(changes, slope)
+        start, residual = torch.where(failed, carry.state, state), torch.where(failed, carry.residual, residual)
+        weights, left = self._mixture(changes, residual)
         accelerated = (weights @ moves).squeeze(-2) + step_size * left
         increment = (start - state) - accelerated
         widths = [group.shape[-1] for group in point.values]
-        return increment.split(widths, -1), History(moves, changes, start, slope, carry.pace)
+        return increment.split(widths, -1), History(moves, changes, start, residual, carry.pace)
 
     def _failed(self, residual: Tensor, carry: History) -> Tensor:
         """Rows whose last step was accelerated and made matters worse."""

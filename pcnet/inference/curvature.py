@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pcnet.inference.equilibrium import CurvedProblem, EnergyPoint
+from pcnet.inference.equilibrium import CurvedProblem
+from pcnet.inference.point import EnergyPoint
 
 Product = Callable[[Float[Tensor, "B N"]], Float[Tensor, "B N"]]
 
@@ -48,32 +49,6 @@ class Extremes:
 
 
 @torch.no_grad()
-def largest_curvature(
-    problem: CurvedProblem, point: EnergyPoint, *, steps: int = 100, seed: int = 0
-) -> Float[Tensor, " B"]:
-    """The magnitude of the largest eigenvalue of the Hessian, by power iteration: v <- H v / |H v|.
-
-    The estimate lies below the true value and closes in on it as (second largest / largest)^(2 steps); `extremes` needs
-    far fewer products, this needs no memory.
-
-    Args:
-        problem: whose Hessian.
-        point: where.
-        steps: Hessian products.
-        seed: of the starting direction.
-    """
-    _check(steps)
-    product = _packed(problem, point)
-    direction = _start(product, point, seed)
-    magnitude = torch.zeros_like(direction[:, 0])
-    for _ in range(steps):
-        image = product(direction)
-        magnitude = torch.linalg.vector_norm(image, dim=-1)
-        direction = _normalised(image, magnitude)
-    return magnitude
-
-
-@torch.no_grad()
 def extremes(problem: CurvedProblem, point: EnergyPoint, *, steps: int = 30, seed: int = 0) -> Extremes:
     """Both ends of the spectrum of the Hessian, by Lanczos with full reorthogonalisation.
 
@@ -99,16 +74,6 @@ def extremes(problem: CurvedProblem, point: EnergyPoint, *, steps: int = 30, see
     ritz = torch.where(finite[:, None], ritz, torch.nan)
     errors = (below[:, -1:] * vectors[:, -1]).abs()
     return Extremes(ritz[:, 0], ritz[:, -1], errors[:, 0], errors[:, -1], steps + 1)
-
-
-def condition_number(
-    problem: CurvedProblem, point: EnergyPoint, *, steps: int = 60, seed: int = 0
-) -> Float[Tensor, " B"]:
-    """Largest over smallest eigenvalue of the Hessian: plain descent takes about as many steps per factor e.
-
-    An estimate from below (see `extremes`); infinite where the energy is not convex.
-    """
-    return extremes(problem, point, steps=steps, seed=seed).condition_number
 
 
 def _tridiagonal(product: Product, direction: Tensor, steps: int) -> tuple[Float[Tensor, "B K"], Float[Tensor, "B K"]]:

@@ -1,43 +1,23 @@
-"""What must vanish at an equilibrium, and what one look at a state tells about it.
+"""What must vanish at an equilibrium, and what a way of relaxing values to it is.
 
-A problem is data (weights, clamped values) plus one method: `at(x)` evaluates it once and returns a `Point`, from which the
-loop reads its stopping test and the solver its step, so that nothing is computed twice. Everything is per sample.
+A problem is data (weights, clamped values) plus one method: `at(x)` evaluates it once and returns a `Point`, so that nothing is
+computed twice. Everything is per sample. Subclasses of `Equilibrium` promise more structure, for solvers that need it.
 """
 
 import abc
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Protocol
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from pcnet.inference.point import EnergyPoint, Point
+from pcnet.inference.solution import Solution
 from pcnet.typing import State
 
-
-@dataclass(frozen=True)
-class Point:
-    """A problem evaluated at one state.
-
-    Attributes:
-        values: the free value nodes x, whatever coordinates the solver moves in.
-        residual: what vanishes at the equilibrium, in value coordinates (the energy's gradient dF/dx where there is one).
-    """
-
-    values: State
-    residual: State
-
-
-@dataclass(frozen=True)
-class EnergyPoint(Point):
-    """A `Point` of a problem that has an energy.
-
-    Attributes:
-        energy: F per sample, summed over nodes, in nats.
-    """
-
-    energy: Float[Tensor, " B"]
+Program = Callable[[State, Collection[int]], Solution]
+"""(values to start from, numbers of steps to record) -> where it ended: a whole relaxation."""
 
 
 class Equilibrium(abc.ABC):
@@ -74,20 +54,49 @@ class Equilibrium(abc.ABC):
         """The state whose `at` has these values: the values themselves, unless the problem is written in other coordinates."""
         return values
 
+    def faster(self, relaxation: "Relaxation") -> Program | None:
+        """The problem's own program that does what `relaxation` says in less time; None where there is none.
+
+        It returns the same `Solution` to rounding.
+        """
+        return None
+
+
+class InitialValues(abc.ABC):
+    """Where the values of a new token start."""
+
+    @abc.abstractmethod
+    def __call__(self, expected: State, past: State) -> State:
+        """Starting values, from what the network expects before the token and from the values of the token before."""
+
+
+class Relaxation(abc.ABC):
+    """How a network relaxes its values: until they are at equilibrium (`Inference`), or for so long (`FixedSteps`).
+
+    Attributes:
+        initial: where values start.
+    """
+
+    initial: InitialValues
+
+    def run(self, problem: Equilibrium, values: State, record: Collection[int] = ()) -> Solution:
+        """Relax `values`, without differentiating, and keep them in the trace after the recorded numbers of steps.
+
+        The problem is asked first whether it has a faster program for this.
+        """
+        program = problem.faster(self)
+        return self.relax(problem, values, record) if program is None else program(values, record)
+
+    @abc.abstractmethod
+    def relax(self, problem: Equilibrium, values: State, record: Collection[int] = ()) -> Solution:
+        """`run` by evaluations of the problem alone."""
+
 
 class EnergyProblem(Equilibrium):
     """An `Equilibrium` whose residual is the gradient of an energy, so its Jacobian is the symmetric Hessian."""
 
     @abc.abstractmethod
     def at(self, x: State) -> EnergyPoint: ...
-
-
-class FlowProblem(Equilibrium):
-    """An `Equilibrium` with a program of its own for plain descent, faster than a loop over `at`."""
-
-    @abc.abstractmethod
-    def descend(self, values: State, step_size: float, steps: int) -> Point:
-        """The problem evaluated after `steps` times x <- retract(x, -step_size residual(x)); leaves `values` as they were."""
 
 
 class CurvedProblem(EnergyProblem):

@@ -11,20 +11,14 @@ from typing import Any
 from jaxtyping import Int
 from torch import Tensor
 
-from pcnet.inference.equilibrium import (
-    CurvedProblem,
-    EnergyPoint,
-    EnergyProblem,
-    Equilibrium,
-    ErrorProblem,
-    Metric,
-)
+from pcnet.inference.equilibrium import CurvedProblem, EnergyProblem, Equilibrium, ErrorProblem, Metric
+from pcnet.inference.point import EnergyPoint
 from pcnet.inference.solver import Solver, needs
 from pcnet.typing import State
 
 
 class ErrorView(EnergyProblem):
-    """A problem whose state is its prediction errors; its points still speak of values.
+    """A problem whose state is its prediction errors; the values of its points are still values.
 
     Args:
         problem: in values.
@@ -125,7 +119,7 @@ class InErrors(Solver):
     for deep networks; each step adds one sweep down the network and up again to what the solver costs in values.
 
     Args:
-        solver: any that asks no error coordinates for itself.
+        solver: any that does not move in errors by itself.
 
     Reference: error coordinates, arXiv 2505.20137.
     """

@@ -10,7 +10,6 @@ from torch import Tensor
 from pcnet.inference.carry import merge
 from pcnet.inference.equilibrium import (
     CurvedErrorProblem,
-    EnergyPoint,
     ErrorProblem,
     LinearGaussian,
     PackedMetric,
@@ -19,6 +18,7 @@ from pcnet.inference.equilibrium import (
     zeros_like,
 )
 from pcnet.inference.error_coordinates import ErrorView
+from pcnet.inference.point import EnergyPoint
 from pcnet.inference.solver import Solver
 from pcnet.inference.trust_region import SHRINK, Diagonal, System, Trial
 from pcnet.typing import State
@@ -93,12 +93,12 @@ class GaussNewton(Solver):
       gradients on H in the metric P, as many as pay. The first is Gauss-Newton's step with its best length. Steps with P
       alone would close in by a factor of .3 to .95 each, because P lacks the curvature of the predictions; with H they close
       in quadratically: 3 to 6 steps in tanh networks of 5 to 40 layers. The first step takes diag(h) for P; P is made at the
-      second, and again for rows whose step took more than `patience` products, was cut at the region's edge, or was refused.
+      second, and again for rows whose step took more than `patience` products, was cut at the region's edge, or was rejected.
     * Other problems (a temporal network, whose P has the curvature of its tanh): steps with P alone, made anew each time.
 
     Every row has its own radius. A step that lowers the energy by less than a small share of what the model says is taken
     back to a quarter, one evaluation a time, so energies never rise from one kept point to the next; a row that ran out of
-    steps may end at a point that was still to be refused.
+    steps may end at a point that was still to be rejected.
 
     Args:
         forcing: tolerance of the linear systems relative to the gradient, in (0, 1), tightened as the gradient falls.
@@ -153,31 +153,31 @@ class GaussNewton(Solver):
     def _inside(self, problem: ErrorView, point: EnergyPoint, carry: Memory) -> tuple[State, Memory]:
         """A step inside the trust region."""
         last, errors = carry.trial, problem.coordinates(point.values)
-        refused, radius = last.judged(point.energy)
+        rejected, radius = last.judged(point.energy)
         gradient = packed(problem.gradient(point))
         norm = torch.linalg.vector_norm(gradient, dim=-1)
         opening = bool(last.gradient.isinf().all())
-        metric = carry.metric if opening else self._renewed(problem, point, carry, refused)
+        metric = carry.metric if opening else self._renewed(problem, point, carry, rejected)
         chosen = Diagonal(problem.problem.stiffness(point)) if opening else metric
         most = min(OPENING, self.max_products) if opening else self.max_products
         system = System(
             problem.problem.error_curvature(point), chosen, radius, last.tolerance(norm, self.forcing, TIGHTEST)
         )
-        # A refused row has nothing to compute: its system has a right side of zero.
-        downhill = torch.where(refused.unsqueeze(-1), 0.0, -gradient)
+        # A rejected row has nothing to compute: its system has a right side of zero.
+        downhill = torch.where(rejected.unsqueeze(-1), 0.0, -gradient)
         found = system.solve(downhill, most, self.check_every)
         if problem.kinked:
             found = found.unless_held(packed(point.values), downhill, system.product)
-        stale = refused | (found.length > 0.9 * radius) | (found.needed > self.patience) | opening
+        stale = rejected | (found.length > 0.9 * radius) | (found.needed > self.patience) | opening
         onward = Trial(point.energy, packed(errors), found, radius, last.first(norm), last.products + found.products)
-        increment, trial = last.followed(problem, errors, refused, onward)
+        increment, trial = last.followed(problem, errors, rejected, onward)
         return increment, Memory(trial, metric, stale)
 
     def _renewed(
-        self, problem: ErrorView, point: EnergyPoint, carry: Memory, refused: Bool[Tensor, " B"]
+        self, problem: ErrorView, point: EnergyPoint, carry: Memory, rejected: Bool[Tensor, " B"]
     ) -> PackedMetric:
         """The metric, made anew in rows that need it."""
-        wanted = carry.stale & ~refused
+        wanted = carry.stale & ~rejected
         if not wanted.any():
             return carry.metric
         metric = problem.problem.preconditioner(point)

@@ -3,6 +3,7 @@
 Without a step size, every row takes its own from the curvature where it starts: one Lanczos run of a few Hessian products.
 """
 
+import abc
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,7 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from pcnet.inference.curvature import Extremes, extremes
-from pcnet.inference.equilibrium import CurvedProblem, EnergyPoint, Equilibrium, Point, add, axpy, scale, subtract
+from pcnet.inference.equilibrium import CurvedProblem, Equilibrium, add, axpy, scale, subtract
+from pcnet.inference.point import EnergyPoint, Point
 from pcnet.inference.solver import Solver, check_step_size
 from pcnet.typing import State
 
@@ -75,10 +77,8 @@ def _counted(found: Extremes) -> Int[Tensor, " B"]:
 
 
 @dataclass(frozen=True)
-class Euler(Solver):
-    """Explicit Euler on the gradient flow: x <- x - step_size dF/dx.
-
-    Stable while step_size < 2 / (largest curvature); the number of steps grows as the condition number of the Hessian.
+class Paced(Solver, abc.ABC):
+    """Plain descent with one step size, given or taken from the curvature.
 
     Args:
         step_size: > 0, in units of the values' own time constant; None takes 1 / (largest curvature), per sample, where the
@@ -98,45 +98,41 @@ class Euler(Solver):
     def init(self, problem: Equilibrium, point: Point) -> Pace | tuple:
         return inverse_curvature(problem, point) if self.step_size is None else ()
 
-    def step(self, problem: Equilibrium, point: Point, carry: Pace | tuple) -> tuple[State, Pace | tuple]:
-        return scale(point.residual, -_step_size(self.step_size, carry)), carry
-
     def products(self, carry: Pace | tuple) -> Int[Tensor, " B"] | int:
         return _products(carry)
 
 
 @dataclass(frozen=True)
-class Heun(Solver):
+class Euler(Paced):
+    """Explicit Euler on the gradient flow: x <- x - step_size dF/dx.
+
+    Stable while step_size < 2 / (largest curvature); the number of steps grows as the condition number of the Hessian.
+
+    Args:
+        step_size: as in `Paced`.
+    """
+
+    def step(self, problem: Equilibrium, point: Point, carry: Pace | tuple) -> tuple[State, Pace | tuple]:
+        return scale(point.residual, -_step_size(self.step_size, carry)), carry
+
+
+@dataclass(frozen=True)
+class Heun(Paced):
     """Heun's method on the gradient flow: x <- x - step_size / 2 (g(x) + g(x - step_size g(x))), g = dF/dx.
 
     Second order in the step size, for whoever wants the time course and not only its end; it is stable up to the same step
     as Euler and costs twice as much per step.
 
     Args:
-        step_size: > 0, in units of the values' own time constant; None as in `Euler`.
+        step_size: as in `Paced`.
     """
 
-    step_size: float | None = None
     evaluations = 2
-
-    def __post_init__(self) -> None:
-        if self.step_size is not None:
-            check_step_size(self.step_size)
-
-    @property
-    def requires(self) -> type[Equilibrium]:
-        return CurvedProblem if self.step_size is None else Equilibrium
-
-    def init(self, problem: Equilibrium, point: Point) -> Pace | tuple:
-        return inverse_curvature(problem, point) if self.step_size is None else ()
 
     def step(self, problem: Equilibrium, point: Point, carry: Pace | tuple) -> tuple[State, Pace | tuple]:
         step_size = _step_size(self.step_size, carry)
         ahead = problem.at(problem.retract(point.values, scale(point.residual, -step_size)))
         return scale(add(point.residual, ahead.residual), -0.5 * step_size), carry
-
-    def products(self, carry: Pace | tuple) -> Int[Tensor, " B"] | int:
-        return _products(carry)
 
 
 class Velocity(NamedTuple):

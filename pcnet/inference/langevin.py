@@ -38,7 +38,7 @@ def sample(
         steps: of every chain, at least 1.
         generator: of the noise; the same gives the same draws.
         temperature: > 0; 1 gives the posterior, small values gather around the minimum.
-        thin: keep every so manieth step.
+        thin: keep one state of so many.
 
     Returns:
         Per node group (B, K, N) with K = steps // thin. A chain that has diverged is not finite from there on.

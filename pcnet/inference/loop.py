@@ -16,7 +16,8 @@ from torch import Tensor
 
 from pcnet.inference.carry import select
 from pcnet.inference.compaction import Entry, Ledger
-from pcnet.inference.equilibrium import Equilibrium, Point
+from pcnet.inference.equilibrium import Equilibrium
+from pcnet.inference.point import Point
 from pcnet.inference.solution import Solution, Status, Work
 from pcnet.inference.solver import Solver, check_structure
 from pcnet.typing import State
@@ -88,9 +89,15 @@ def solve(
         residual, bound, _ = _look(point, atol, rtol)
         entry = entry._replace(evaluations=entry.evaluations + 1)
     trace |= {k: point.values for k in record if k not in trace}
+    return _solution(entry, point, residual, bound, trace, problem.names)
+
+
+def _solution(
+    entry: Entry, point: Point, residual: Tensor, bound: Tensor | float, trace: dict[int, State], names: tuple[str, ...]
+) -> Solution:
     tolerance = bound if isinstance(bound, Tensor) else torch.full_like(residual, bound)
     work = Work(entry.evaluations, entry.products)
-    return Solution(point.values, point, residual, tolerance, entry.steps, entry.status, work, trace, problem.names)
+    return Solution(point.values, point, residual, tolerance, entry.steps, entry.status, work, trace, names)
 
 
 class _Run:

@@ -8,7 +8,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pcnet.inference.carry import merge
-from pcnet.inference.equilibrium import EnergyPoint, EnergyProblem, Equilibrium, dot, scale, subtract
+from pcnet.inference.equilibrium import EnergyProblem, Equilibrium, dot, scale, subtract
+from pcnet.inference.point import EnergyPoint
 from pcnet.inference.solver import Solver, needs
 from pcnet.typing import State
 
@@ -24,7 +25,7 @@ class Safeguard(NamedTuple):
         residual: its norm there, or a smaller one seen since the energy last fell by more than rounding.
         state: there, in the solver's coordinates.
         length: of the steps taken from now on, as a fraction of what the solver says.
-        refused: whether a step from there has been refused.
+        rejected: whether a step from there has been rejected.
         returned: whether the row is back there.
         plain: whether the step from there was made without memory.
         inner: the solver's own memory.
@@ -34,7 +35,7 @@ class Safeguard(NamedTuple):
     residual: Float[Tensor, " B"]
     state: State
     length: Float[Tensor, "B 1"]
-    refused: Bool[Tensor, " B"]
+    rejected: Bool[Tensor, " B"]
     returned: Bool[Tensor, " B"]
     plain: Bool[Tensor, " B"]
     inner: Any
@@ -44,15 +45,15 @@ class Safeguard(NamedTuple):
 class Monotone(Solver):
     """Another solver whose energy never rises: a row whose step raised it goes back along it, and its steps are shortened.
 
-    Where a solver with a memory is refused twice in a row, the row goes on from where the step began with nothing remembered.
+    Where a solver with a memory is rejected twice in a row, the row goes on from where the step began with nothing remembered.
     Close to the minimum, where energies are all the same to rounding, it is the residual that may not double. One evaluation a
     step, no inner loop: a shortened step counts as one. For descent with a step size that may be too long for some rows, or
     that becomes so as the curvature changes on the way. The end of a row that ran out of steps may be a point that was still
-    to be refused.
+    to be rejected.
 
     Args:
         solver: any of a problem with an energy.
-        shrink: what a refused step, and those after it, are multiplied by, in (0, 1).
+        shrink: what a rejected step, and those after it, are multiplied by, in (0, 1).
         grow: what they are multiplied by after each step that was kept, at least 1, until they have the solver's own length.
     """
 
@@ -85,13 +86,13 @@ class Monotone(Solver):
     def step(self, problem: EnergyProblem, point: EnergyPoint, carry: Safeguard) -> tuple[State, Safeguard]:
         state, norm = problem.coordinates(point.values), dot(point.residual, point.residual).sqrt()
         fallen, worse = self._judge(point.energy, norm, carry)
-        misled = worse & carry.refused & ~carry.plain  # not its length is to blame but its direction
+        misled = worse & carry.rejected & ~carry.plain  # not its length is to blame but its direction
         factor = torch.where(misled, 1 / self.shrink, self.shrink).unsqueeze(-1)
         back = scale(
             subtract(state, carry.state), torch.where(misled, -1.0, self.shrink - 1).to(norm.dtype).unsqueeze(-1)
         )
-        refused = carry._replace(
-            length=factor.to(norm.dtype) * carry.length, refused=torch.ones_like(worse), returned=misled
+        rejected = carry._replace(
+            length=factor.to(norm.dtype) * carry.length, rejected=torch.ones_like(worse), returned=misled
         )
         fresh = self.solver.restart(problem, point, carry.inner)
         memory = fresh if fresh is carry.inner else merge(carry.returned, fresh, carry.inner)
@@ -101,16 +102,16 @@ class Monotone(Solver):
             residual=torch.where(fallen, norm, torch.minimum(norm, carry.residual)),
             state=state,
             length=(self.grow * carry.length).clamp(max=1.0),
-            refused=torch.zeros_like(worse),
+            rejected=torch.zeros_like(worse),
             returned=torch.zeros_like(worse),
             plain=torch.ones_like(worse) if fresh is carry.inner else carry.returned,
             inner=inner,
         )
-        return merge(worse, back, scale(onward, kept.length)), merge(worse, refused, kept)
+        return merge(worse, back, scale(onward, kept.length)), merge(worse, rejected, kept)
 
     @staticmethod
     def _judge(energy: Tensor, norm: Tensor, last: Safeguard) -> tuple[Bool[Tensor, " B"], Bool[Tensor, " B"]]:
-        """Whether the energy has fallen by more than rounding, and whether the step is to be refused."""
+        """Whether the energy has fallen by more than rounding, and whether the step is to be rejected."""
         noise = (1e-6 if norm.dtype == torch.float32 else 1e-12) * (1 + last.energy.abs())  # infinite at first
         fallen, risen = energy < last.energy - noise, energy > last.energy + noise
         return fallen, (risen | (~fallen & (norm > PATIENCE * last.residual))) & ~last.returned

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from pcnet.inference.equilibrium import (
     CurvedProblem,
-    EnergyPoint,
     Equilibrium,
     ErrorProblem,
     LinearGaussian,
@@ -19,6 +18,7 @@ from pcnet.inference.equilibrium import (
     unpacked,
 )
 from pcnet.inference.error_coordinates import ErrorView
+from pcnet.inference.point import EnergyPoint
 from pcnet.inference.solver import Solver
 from pcnet.inference.trust_region import UNBOUNDED, Diagonal, System, Trial
 from pcnet.typing import State
@@ -57,7 +57,7 @@ class NewtonCG(Solver):
     Args:
         preconditioned: whether conjugate gradients run in the metric of Gauss-Newton in error coordinates (an
             `ErrorProblem`): its inverse, one small system per sample, makes depth cheap.
-        radius: of the first trust region, > 0; None takes the first Newton step at its word.
+        radius: of the first trust region, > 0; None does not bound the first Newton step.
         forcing: tolerance of the linear systems relative to the gradient, in (0, 1), tightened as the gradient falls.
         max_products: Hessian products per step at most.
         check_every: products between looks at whether all rows are done; raise it on a GPU.
@@ -88,7 +88,7 @@ class NewtonCG(Solver):
         return Trial.none(point, point.values, UNBOUNDED if self.radius is None else self.radius)
 
     def step(self, problem: CurvedProblem, point: EnergyPoint, carry: Trial) -> tuple[State, Trial]:
-        refused, radius = carry.judged(point.energy)
+        rejected, radius = carry.judged(point.energy)
         gradient = packed(point.residual)
         norm = torch.linalg.vector_norm(gradient, dim=-1)
 
@@ -96,14 +96,14 @@ class NewtonCG(Solver):
             return packed(problem.hessian_product(point, unpacked(direction, point.values)))
 
         system = System(product, self._metric(problem, point), radius, carry.tolerance(norm, self.forcing, TIGHTEST))
-        # A refused row has nothing to compute: its system has a right side of zero.
-        downhill = torch.where(refused.unsqueeze(-1), 0.0, -gradient)
+        # A rejected row has nothing to compute: its system has a right side of zero.
+        downhill = torch.where(rejected.unsqueeze(-1), 0.0, -gradient)
         found = system.solve(downhill, self.max_products, self.check_every)
         if problem.kinked:
             found = found.unless_held(packed(point.values), downhill, product)
         values, count = packed(point.values), carry.products + found.products
         onward = Trial(point.energy, values, found, radius, carry.first(norm), count)
-        return carry.followed(problem, point.values, refused, onward)
+        return carry.followed(problem, point.values, rejected, onward)
 
     def _metric(self, problem: CurvedProblem, point: EnergyPoint) -> Metric:
         if self.preconditioned:

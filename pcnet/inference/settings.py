@@ -1,25 +1,20 @@
 """What a run says about inference: which solver, how close, how long, and from where."""
 
-import abc
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 import torch
 
-from pcnet.inference.equilibrium import Equilibrium, FlowProblem, Point, scale
+from pcnet.inference.equilibrium import Equilibrium, InitialValues, Relaxation, scale
 from pcnet.inference.gauss_newton import GaussNewton
 from pcnet.inference.loop import check_fit, check_settings, check_values, group_rms, solve
+from pcnet.inference.point import Point
 from pcnet.inference.solution import Solution, Status, Work
 from pcnet.inference.solver import Solver, check_step_size
 from pcnet.typing import State
 
-
-class InitialValues(abc.ABC):
-    """Where the values of a new token start."""
-
-    @abc.abstractmethod
-    def __call__(self, expected: State, past: State) -> State:
-        """Starting values, from what the network expects before the token and from the values of the token before."""
+Descent = Callable[[Equilibrium, State, float, int], Point]
+"""(problem, values, step size, steps) -> the problem evaluated after so many steps x <- retract(x, -step_size residual(x))."""
 
 
 @dataclass(frozen=True)
@@ -58,20 +53,6 @@ class RandomValues(InitialValues):
         )
 
 
-class Relaxation(abc.ABC):
-    """How a network relaxes its values: until they are at equilibrium (`Inference`), or for so long (`FixedSteps`).
-
-    Attributes:
-        initial: where values start.
-    """
-
-    initial: InitialValues
-
-    @abc.abstractmethod
-    def run(self, problem: Equilibrium, values: State, record: Collection[int] = ()) -> Solution:
-        """Relax `values`, without differentiating, and keep them in the trace after the recorded numbers of steps."""
-
-
 @dataclass(frozen=True)
 class Inference(Relaxation):
     """Relax until the stopping rule of `solve` holds.
@@ -97,8 +78,7 @@ class Inference(Relaxation):
     def __post_init__(self) -> None:
         check_settings(self.atol, self.rtol, self.max_steps, self.check_every)
 
-    def run(self, problem: Equilibrium, values: State, record: Collection[int] = ()) -> Solution:
-        """`solve` with these settings."""
+    def relax(self, problem: Equilibrium, values: State, record: Collection[int] = ()) -> Solution:
         return solve(
             problem,
             values,
@@ -116,8 +96,7 @@ class Inference(Relaxation):
 class FixedSteps(Relaxation):
     """Exactly so many steps of plain descent, without a look at whether they arrive: x <- x - step_size dF/dx.
 
-    What published predictive coding trains with. A `FlowProblem` runs its own program for it. No row counts as converged,
-    however close it came: read `residual`.
+    What published predictive coding trains with. No row counts as converged, however close it came: read `residual`.
 
     Args:
         step_size: > 0.
@@ -134,13 +113,17 @@ class FixedSteps(Relaxation):
         if not self.steps >= 1:
             raise ValueError(f"steps must be at least 1, got {self.steps}")
 
+    def relax(self, problem: Equilibrium, values: State, record: Collection[int] = ()) -> Solution:
+        return self.follow(_descended, problem, values, record)
+
     @torch.no_grad()
-    def run(self, problem: Equilibrium, values: State, record: Collection[int] = ()) -> Solution:
+    def follow(self, descend: Descent, problem: Equilibrium, values: State, record: Collection[int]) -> Solution:
+        """`relax`, by a way of descending from one recorded number of steps to the next."""
         check_values(problem, values)
         trace = {0: values} if 0 in record else {}
         done, x = 0, values
         for k in sorted({*(k for k in record if 0 < k < self.steps), self.steps}):
-            point, done = self._descended(problem, x, k - done), k
+            point, done = descend(problem, x, self.step_size, k - done), k
             x = point.values
             trace |= {k: x} if k in record else {}
         check_fit(values, point)
@@ -153,11 +136,10 @@ class FixedSteps(Relaxation):
             point.values, point, residual, torch.zeros_like(residual), steps, status, work, trace, problem.names
         )
 
-    def _descended(self, problem: Equilibrium, x: State, steps: int) -> Point:
-        if isinstance(problem, FlowProblem):
-            return problem.descend(x, self.step_size, steps)
+
+def _descended(problem: Equilibrium, x: State, step_size: float, steps: int) -> Point:
+    point = problem.at(x)
+    for _ in range(steps):
+        x = problem.retract(x, scale(point.residual, -step_size))
         point = problem.at(x)
-        for _ in range(steps):
-            x = problem.retract(x, scale(point.residual, -self.step_size))
-            point = problem.at(x)
-        return point
+    return point

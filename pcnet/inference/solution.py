@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from pcnet.inference.equilibrium import Point
+from pcnet.inference.point import Point
 from pcnet.typing import State
 
 NAMED_ROWS = 5

@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 from jaxtyping import Int
 from torch import Tensor
 
-from pcnet.inference.equilibrium import Equilibrium, Point
+from pcnet.inference.equilibrium import Equilibrium
+from pcnet.inference.point import Point
 from pcnet.typing import State
 
 LARGEST_STEP = 1e6

@@ -9,14 +9,16 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pcnet.inference.carry import merge
-from pcnet.inference.equilibrium import EnergyPoint, EnergyProblem, Metric, PackedMetric, packed, unpacked
+from pcnet.inference.equilibrium import EnergyProblem, Metric, PackedMetric, packed, unpacked
+from pcnet.inference.linear import Conjugate
+from pcnet.inference.point import EnergyPoint
 from pcnet.typing import State
 
 Product = Callable[[Float[Tensor, "B N"]], Float[Tensor, "B N"]]
 """d -> H d, all node groups packed side by side."""
 
 ACCEPT, POOR, GOOD = 1e-4, 0.25, 0.75
-"""Actual over predicted decrease: below the first a step is refused, below the second the region shrinks, above the third it
+"""Actual over predicted decrease: below the first a step is rejected, below the second the region shrinks, above the third it
 may grow."""
 SHRINK, GROW = 0.25, 2.0
 """What the radius is multiplied by."""
@@ -31,7 +33,7 @@ class Found(NamedTuple):
 
     Attributes:
         step: d.
-        slope: g^T d.
+        directional_derivative: g^T d.
         curvature: d^T H d.
         length: in the norm of the metric.
         needed: products with H that the row itself needed.
@@ -39,7 +41,7 @@ class Found(NamedTuple):
     """
 
     step: Float[Tensor, "B N"]
-    slope: Float[Tensor, " B"]
+    directional_derivative: Float[Tensor, " B"]
     curvature: Float[Tensor, " B"]
     length: Float[Tensor, " B"]
     needed: Int[Tensor, " B"]
@@ -49,7 +51,10 @@ class Found(NamedTuple):
         """Without what would take a unit that a kink holds at zero against its own pseudo-gradient, into the wrong orthant."""
         step = torch.where((values == 0) & (downhill * self.step < 0), 0.0, self.step)
         return self._replace(
-            step=step, slope=-_dot(downhill, step), curvature=_dot(step, product(step)), products=self.products + 1
+            step=step,
+            directional_derivative=-_dot(downhill, step),
+            curvature=_dot(step, product(step)),
+            products=self.products + 1,
         )
 
 
@@ -85,9 +90,9 @@ class Trial(NamedTuple):
         return cls(unknown, start, still, torch.full_like(unknown, radius), unknown, count)
 
     def judged(self, energy: Float[Tensor, " B"]) -> tuple[Bool[Tensor, " B"], Float[Tensor, " B"]]:
-        """Whether the step is refused, and the radius that follows from what it achieved."""
+        """Whether the step is rejected, and the radius that follows from what it achieved."""
         length = self.found.length
-        predicted = -(self.found.slope + 0.5 * self.found.curvature)
+        predicted = -(self.found.directional_derivative + 0.5 * self.found.curvature)
         noise = 100 * torch.finfo(energy.dtype).eps * (1 + self.energy.abs())  # infinite before the first step
         lost = ((energy > self.energy + noise) & (length > 0)).to(energy.dtype)  # none: back where the step began
         ratio = torch.where(predicted > noise, (self.energy - energy) / predicted, 1 - 2 * lost).detach()
@@ -103,21 +108,21 @@ class Trial(NamedTuple):
         return (norm / self.first(norm)).sqrt().clamp(tightest, loosest).detach()
 
     def followed(
-        self, problem: EnergyProblem, state: State, refused: Bool[Tensor, " B"], onward: "Trial"
+        self, problem: EnergyProblem, state: State, rejected: Bool[Tensor, " B"], onward: "Trial"
     ) -> tuple[State, "Trial"]:
-        """The increment that goes on from `state`, in refused rows back along the last step; and what to remember of it."""
-        if not refused.any():
+        """The increment that goes on from `state`, in rejected rows back along the last step; and what to remember of it."""
+        if not rejected.any():
             return unpacked(onward.found.step, state), onward
         # Where kinks stop units, energy can rise along all but the very beginning of a step that the model likes.
         shorter = self.shortened(0.0 if problem.kinked else SHRINK)._replace(products=onward.products)
-        kept = merge(refused, shorter, onward)
+        kept = merge(rejected, shorter, onward)
         back = packed(problem.retract(unpacked(kept.start, state), unpacked(kept.found.step, state))) - packed(state)
-        return unpacked(torch.where(refused.unsqueeze(-1), back, onward.found.step), state), kept
+        return unpacked(torch.where(rejected.unsqueeze(-1), back, onward.found.step), state), kept
 
     def shortened(self, factor: float) -> "Trial":
-        """The same step, so much of it; none of it asks for another step from where it began."""
-        step, slope, curvature, length, *counts = self.found
-        found = Found(factor * step, factor * slope, factor**2 * curvature, factor * length, *counts)
+        """The same step times `factor`; with 0 the row returns to where the step began and tries another one."""
+        step, derivative, curvature, length, *counts = self.found
+        found = Found(factor * step, factor * derivative, factor**2 * curvature, factor * length, *counts)
         return self._replace(found=found, radius=SHRINK * length)
 
 
@@ -127,7 +132,7 @@ class System:
 
     Args:
         product: with H.
-        metric: P, whose inverse is the preconditioner; it is asked for a step's length only where no radius is finite.
+        metric: P, whose inverse is the preconditioner; its `length` is used only where no radius is finite.
         radius: of the ball.
         rtol: relative tolerance on sqrt(r^T P^-1 r).
     """
@@ -138,48 +143,39 @@ class System:
     rtol: Float[Tensor, " B"]
 
     def solve(self, downhill: Float[Tensor, "B N"], max_products: int, check_every: int) -> Found:
-        """Conjugate gradients from zero until the tolerance, the ball's edge, or a direction in which the energy curves down.
+        """Conjugate gradients from zero until the tolerance, the ball's edge, or a direction of negative curvature.
 
         Args:
             downhill: minus the gradient; a row of zeros takes no step.
             max_products: at most.
             check_every: products between looks at whether all rows are done.
         """
-        x, left = torch.zeros_like(downhill), downhill
-        direction = self._descent(left)
-        decrement = _dot(left, direction)
-        goal = self.rtol**2 * decrement.detach()
-        active, needed, computed = decrement > 0, torch.zeros_like(goal, dtype=torch.long), 0
-        path = Path.of(decrement, self.radius) if self.radius.isfinite().any() else None
+        at = Conjugate.start((downhill,), self.metric.solve)
+        goal = self.rtol**2 * at.decrement.detach()
+        active, needed, computed = at.decrement > 0, torch.zeros_like(goal, dtype=torch.long), 0
+        path = Path.of(at.decrement, self.radius) if self.radius.isfinite().any() else None
         flattest = goal
         for k in range(max_products):
             if k % check_every == 0 and not active.any():
                 break
-            image = self.product(direction)
+            image = self.product(at.direction[0])
             needed, computed = needed + active, k + 1
-            curvature = _dot(direction, image)
+            curvature = _dot(at.direction[0], image)
             if k == 0:
-                flattest = FLATTEST * (curvature.abs() / torch.where(active, decrement, torch.inf)).detach()
-            flat = flattest * decrement.detach()
-            length = torch.where(active, decrement / torch.maximum(curvature.abs(), flat), 0.0)
+                flattest = FLATTEST * (curvature.abs() / torch.where(active, at.decrement, torch.inf)).detach()
+            flat = flattest * at.decrement.detach()
+            length = torch.where(active, at.decrement / torch.maximum(curvature.abs(), flat), 0.0)
             going = curvature > flat
             if path is not None:
                 edge = path.edge()
                 going = going & (length < edge)
                 length = torch.where(active, torch.minimum(length, edge), 0.0)
-            column = length.unsqueeze(-1)
-            x, left = torch.addcmul(x, column, direction), torch.addcmul(left, column, image, value=-1)
-            descent = self._descent(left)
-            previous, decrement = decrement, _dot(left, descent)
-            ratio = decrement / torch.where(active, previous, torch.inf)
-            direction = torch.addcmul(descent, ratio.unsqueeze(-1), direction)
-            path = None if path is None else path.onward(length, ratio, decrement)
-            active = active & going & (decrement > goal)
+            at, share = at.step(length, (image,), self.metric.solve, active)
+            path = None if path is None else path.onward(length, share, at.decrement)
+            active = active & going & (at.decrement > goal)
+        (x,), (left,) = at.x, at.residual
         length = self.metric.length(x.detach()) if path is None else path.xx.clamp(min=0).sqrt()
         return Found(x, -_dot(downhill, x), _dot(x, downhill - left), length, needed, torch.full_like(needed, computed))
-
-    def _descent(self, left: Tensor) -> Tensor:
-        return self.metric.solve((left,))[0]
 
 
 class Path(NamedTuple):

@@ -18,12 +18,11 @@ from pcnet.learning.implicit import Implicit
 from pcnet.learning.incremental import Incremental
 from pcnet.learning.local import Local
 from pcnet.learning.nudged import Nudged, Side
-from pcnet.learning.rule import EquilibriumRule, LearningRule, SteppedRule, next_token_loss
+from pcnet.learning.rule import LearningRule, SteppedRule, next_token_loss
 from pcnet.learning.unrolled import Unrolled
 
 __all__ = [
     "Backprop",
-    "EquilibriumRule",
     "Example",
     "FixedPrediction",
     "Implicit",

@@ -8,7 +8,14 @@ from torch import Tensor, nn
 
 from pcnet.learning.example import Example
 from pcnet.learning.relaxed import diverged
-from pcnet.learning.rule import LearningRule, check_example, check_tokens, next_token_loss, refused, with_weight_prior
+from pcnet.learning.rule import (
+    LearningRule,
+    check_example,
+    check_sequences,
+    next_token_loss,
+    refused,
+    with_weight_prior,
+)
 from pcnet.learning.task import OutputTask
 from pcnet.networks import GraphNetwork
 from pcnet.networks.base import PCNetwork
@@ -28,7 +35,7 @@ class Backprop(LearningRule):
             return self._swept(network, check_example(self, network, batch))
         if isinstance(network, PCNetwork):
             raise refused(self, network)
-        tokens = check_tokens(self, network, batch)
+        tokens = check_sequences(self, network, batch)
         return next_token_loss(network(tokens[:, :-1]), tokens[:, 1:])
 
     def _swept(self, network: GraphNetwork, example: Example) -> Float[Tensor, ""]:

@@ -3,24 +3,23 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from pcnet.inference import Relaxation, conjugate_gradients
-from pcnet.inference.equilibrium import zeros_like
+from pcnet.inference.equilibrium import CurvedErrorProblem, EnergyPoint
 from pcnet.learning.example import Example
-from pcnet.learning.relaxed import for_rows, kept, relax
-from pcnet.learning.rule import EquilibriumRule, next_token_loss, valued, with_weight_prior
-from pcnet.learning.task import OutputTask
-from pcnet.learning.tokens import as_rows, every_token, infer_tokens
-from pcnet.networks import GraphNetwork, GraphPoint, GraphProblem, TemporalPC
-from pcnet.networks.time.temporal import TokenClamp, Trajectory
+from pcnet.learning.explicit import valued
+from pcnet.learning.rule import LearningRule, with_weight_prior
+from pcnet.learning.settled import settle
+from pcnet.networks import GraphPoint
+from pcnet.networks.fast.token_problem import TokenProblem
 from pcnet.predictor import check_sizes
 from pcnet.typing import State
 
 
 @dataclass(frozen=True)
-class Implicit(EquilibriumRule):
+class Implicit(LearningRule):
     """The exact gradient of the task loss through every equilibrium, by the implicit function theorem.
 
         H v = dl/dx at the equilibrium,      dl/dtheta = partial l - v^T d2F/(dx dtheta),
@@ -51,74 +50,33 @@ class Implicit(EquilibriumRule):
             raise ValueError(f"rtol must be in [0, 1), got {self.rtol}")
         check_sizes(max_steps=self.max_steps)
 
-    def example_loss(self, network: GraphNetwork, example: Example) -> Float[Tensor, ""]:
-        task = OutputTask(network, example)
-        end = relax(network, task.problem, self.inference)
-        rows = kept(network, [end])
-        problem, point = for_rows(task.problem, end.point, rows)
-        task = task if rows is None else task.rows(rows)
-        values = tuple(group.detach().requires_grad_() for group in point.values)
-        loss = task.energy(problem.nodes(values)).mean()
+    def loss(self, network: nn.Module, batch: Float[Tensor, "B L *N"] | Example) -> Float[Tensor, ""]:
+        end = settle(self, network, batch, self.inference, targets_held=False)
+        values = tuple(group.detach().requires_grad_() for group in end.values)
+        loss = end.task.cost(values)
         if not values:
             return with_weight_prior(network, loss)
         sent = torch.autograd.grad(loss, values, retain_graph=True, materialize_grads=True)
-        adjoint = self._solved(problem, point, sent)
-        residual = problem.at(point.values).residual
+        adjoint = end.adjoint(sent, self._solved)
+        residual = end.task.problem.at(end.values).residual
         constraint = sum((v * g).sum() for v, g in zip(adjoint, residual, strict=True))
         return with_weight_prior(network, valued(loss, loss - constraint))
 
     @torch.no_grad()
-    def _solved(self, problem: GraphProblem, point: GraphPoint, sent: State) -> State:
-        """H^-1 sent, in the units that can move."""
+    def _solved(self, problem: CurvedErrorProblem | TokenProblem, point: EnergyPoint, right: State) -> State:
+        """H^-1 times the right side, in the units that can move."""
 
         def preconditioned(r: State) -> State:
             return problem.push_forward(point, metric.solve(problem.pull_back(point, r)))
 
         metric = problem.gauss_newton(point)
-        moving = (point.moving.get(name) for name in problem.names)
-        sent = tuple(g if mask is None else g * mask for g, mask in zip(sent, moving, strict=True))
+        if isinstance(point, GraphPoint):
+            masks = (point.movable.get(name) for name in problem.names)
+            right = tuple(g if mask is None else g * mask for g, mask in zip(right, masks, strict=True))
         return conjugate_gradients(
             lambda v: problem.hessian_product(point, v),
-            sent,
+            right,
             preconditioned,
             rtol=self.rtol,
             max_steps=self.max_steps,
         )
-
-    def token_loss(self, network: TemporalPC, tokens: Int[Tensor, "B L"]) -> Float[Tensor, ""]:
-        tokens, trajectory = infer_tokens(network, tokens, self.inference)
-        values = tuple(group.requires_grad_() for group in trajectory.values)
-        loss = next_token_loss(network.forecast(values), tokens[:, 1:])
-        sent = torch.autograd.grad(loss, values, retain_graph=True)
-        adjoint = self._adjoint(network, tokens, trajectory, sent)
-        residual = every_token(network, tokens, trajectory).at(as_rows(trajectory.values)).residual
-        constraint = sum((lam * g).sum() for lam, g in zip(as_rows(adjoint), residual, strict=True))
-        return valued(loss, loss - constraint)
-
-    @torch.no_grad()
-    def _adjoint(self, network: TemporalPC, tokens: Tensor, trajectory: Trajectory, sent: State) -> State:
-        weights = network.weights
-        later = tuple(group[:, 0] for group in zeros_like(sent))
-        adjoints = []
-        for t in reversed(range(tokens.shape[1] - 1)):
-            values, past, push = (
-                tuple(group[:, t] for group in state) for state in (trajectory.values, trajectory.past, sent)
-            )
-            problem = network.problem(TokenClamp(tokens[:, t], past), weights)
-            point = problem.at(values)
-            metric = problem.gauss_newton(point)
-            adjoint = conjugate_gradients(
-                lambda x, problem=problem, point=point: problem.hessian_product(point, x),
-                tuple(
-                    v + D * (back @ R)
-                    for v, D, back, R in zip(push, point.slopes, later, weights.recurrent, strict=True)
-                ),
-                lambda r, problem=problem, point=point, metric=metric: problem.push_forward(
-                    point, metric.solve(problem.pull_back(point, r))
-                ),
-                rtol=self.rtol,
-                max_steps=self.max_steps,
-            )
-            later = problem.past_product(point, adjoint)
-            adjoints.append(adjoint)
-        return tuple(torch.stack(groups[::-1], 1) for groups in zip(*adjoints, strict=True))

@@ -2,22 +2,18 @@
 
 from dataclasses import dataclass
 
-import torch
-from jaxtyping import Float, Int
-from torch import Tensor
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from pcnet.inference import Relaxation
 from pcnet.learning.example import Example
-from pcnet.learning.explicit import energy_gradients, handed
-from pcnet.learning.relaxed import for_rows, kept, relax
-from pcnet.learning.rule import EquilibriumRule, next_token_loss, valued, with_weight_prior
-from pcnet.learning.tokens import as_rows, every_token, infer_tokens
-from pcnet.networks import GraphNetwork, TemporalPC
-from pcnet.networks.graph.trivial import warn_if_trivial
+from pcnet.learning.explicit import valued
+from pcnet.learning.rule import LearningRule, with_weight_prior
+from pcnet.learning.settled import SettledSequences, settle
 
 
 @dataclass(frozen=True)
-class Local(EquilibriumRule):
+class Local(LearningRule):
     """Each weight changes by its own prediction error and its presynaptic activity.
 
         dF*/dtheta = dF/dtheta at the equilibrium's values (envelope theorem); of a dense layer, sum of Pi eps f' a^T,
@@ -43,25 +39,11 @@ class Local(EquilibriumRule):
     readout_on_expectation: bool = True
     inference: Relaxation | None = None
 
-    def example_loss(self, network: GraphNetwork, example: Example) -> Float[Tensor, ""]:
-        clamped = example.whole(network)
-        if not example.targets:
-            warn_if_trivial(network, clamped)
-        problem = network.problem(clamped)
-        end = relax(network, problem, self.inference)
-        problem, point = for_rows(problem, end.point, kept(network, [end]))
-        gradients = energy_gradients(problem.structure, point)
-        return with_weight_prior(network, handed(point.energy.mean(), gradients, 1 / len(point.energy)))
+    def loss(self, network: nn.Module, batch: Float[Tensor, "B L *N"] | Example) -> Float[Tensor, ""]:
+        end = settle(self, network, batch, self.inference, targets_held=True)
+        return with_weight_prior(network, self._foreseeing(end) if isinstance(end, SettledSequences) else end.energy())
 
-    def token_loss(self, network: TemporalPC, tokens: Int[Tensor, "B L"]) -> Float[Tensor, ""]:
-        tokens, trajectory = infer_tokens(network, tokens, self.inference)
-        weights = network.weights
-        with torch.no_grad():
-            expected = weights.settle(weights.bases(trajectory.values))
-        surprise = next_token_loss(weights.logits(expected), tokens[:, 1:])
-        point = every_token(network, tokens, trajectory).at(as_rows(trajectory.values))
-        if not self.readout_on_expectation:
-            return valued(surprise, point.energy.mean())
-        errors = zip(network.levels, point.errors, strict=True)
-        mismatch = sum(level.energy.cost(error).mean() for level, error in errors)
-        return valued(surprise, mismatch + surprise)
+    def _foreseeing(self, end: SettledSequences) -> Float[Tensor, ""]:
+        """Of sequences, whose outcomes no step holds."""
+        surprise, mismatch = end.task.local(end.values)
+        return valued(surprise, mismatch + surprise if self.readout_on_expectation else end.energy())

@@ -4,21 +4,14 @@ import enum
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
+from jaxtyping import Float
+from torch import Tensor, nn
 
-from pcnet.inference import Inference, Relaxation, Solution, Status
+from pcnet.inference import Inference, Relaxation
 from pcnet.learning.example import Example
-from pcnet.learning.explicit import difference, energy_gradients, handed
-from pcnet.learning.pushed import PushedGraph, nudged_problem
-from pcnet.learning.relaxed import Relaxed, for_rows, kept, relax
-from pcnet.learning.rule import EquilibriumRule, next_token_loss, valued, with_weight_prior
-from pcnet.learning.task import OutputTask
-from pcnet.learning.tokens import as_rows, infer_tokens
-from pcnet.networks import GraphNetwork, GraphProblem, TemporalPC
-from pcnet.networks.fast.token_problem import NudgedProblem
-from pcnet.networks.time.temporal import TokenClamp
-from pcnet.typing import State
+from pcnet.learning.relaxed import for_rows, kept, relax
+from pcnet.learning.rule import LearningRule, with_weight_prior
+from pcnet.learning.settled import settle
 
 
 class Side(enum.Enum):
@@ -33,7 +26,7 @@ class Side(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Nudged(EquilibriumRule):
+class Nudged(LearningRule):
     """The difference of the energy's weight gradients between two equilibria with the outcome nudged by +beta and -beta.
 
         F_beta = F + beta * l,      update = [dF_beta/dtheta(x at +beta) - dF_-beta/dtheta(x at -beta)] / (2 beta)
@@ -73,49 +66,16 @@ class Nudged(EquilibriumRule):
         upper, lower = self.side.value
         return (upper - lower) * self.beta
 
-    def example_loss(self, network: GraphNetwork, example: Example) -> Float[Tensor, ""]:
-        task = OutputTask(network, example)
-        free = relax(network, task.problem, self.inference)
-        problems = [nudged_problem(task, sign * self.beta) for sign in self.side.value]
-        ends = [self._relaxed_graph(network, problem, free) for problem in problems]
-        rows = kept(network, [free, *ends])
-        upper, lower = (
-            energy_gradients(problem.structure, for_rows(problem, end.point, rows)[1])
-            for problem, end in zip(problems, ends)
-        )
+    def loss(self, network: nn.Module, batch: Float[Tensor, "B L *N"] | Example) -> Float[Tensor, ""]:
+        end = settle(self, network, batch, self.inference, targets_held=False)
+        task, free = end.task, end.values
+        strengths = [sign * self.beta for sign in self.side.value]
         with torch.no_grad():
-            cost = task.energy(task.problem.nodes(free.point.values))
-        cost = cost if rows is None else cost[rows]
-        loss = handed(cost.mean(), difference(upper, lower), 1 / (self._distance * len(cost)))
-        return with_weight_prior(network, loss)
-
-    @torch.no_grad()
-    def _relaxed_graph(self, network: GraphNetwork, problem: GraphProblem | PushedGraph, free: Relaxed) -> Relaxed:
-        """The equilibria under a nudge, from the free ones, which are those of no nudge."""
-        return relax(network, problem, self.nudged, free.point.values)
-
-    def token_loss(self, network: TemporalPC, tokens: Int[Tensor, "B L"]) -> Float[Tensor, ""]:
-        tokens, trajectory = infer_tokens(network, tokens, self.inference)
-        with torch.no_grad():
-            loss = next_token_loss(network.forecast(trajectory.values), tokens[:, 1:])
-        free, past = as_rows(trajectory.values), as_rows(trajectory.past)
-        now, later = tokens[:, :-1].flatten(), tokens[:, 1:].flatten()
-        nudge = torch.full_like(free[0][:, 0], self.beta)
-        signs = self.side.value
-        ends = [self._relaxed_tokens(network, now, past, later, sign * nudge, free) for sign in signs]
-        good = torch.stack([end.status != Status.DIVERGED for end in ends]).all(0).nonzero().squeeze(-1)
-        clamp = TokenClamp(now[good], tuple(group[good] for group in past))
-        energies = [
-            NudgedProblem(network.problem(clamp), later[good], sign * nudge[good])
-            .at(tuple(group[good] for group in end.values))
-            .energy.sum()
-            for sign, end in zip(signs, ends, strict=True)
-        ]
-        return valued(loss, (energies[0] - energies[1]) / (self._distance * len(now)))
-
-    @torch.no_grad()
-    def _relaxed_tokens(
-        self, network: TemporalPC, now: Tensor, past: State, later: Tensor, nudge: Tensor, free: State
-    ) -> Solution:
-        """The equilibria of all tokens under a nudge, from the free ones."""
-        return self.nudged.run(NudgedProblem(network.problem(TokenClamp(now, past)), later, nudge), free)
+            problems = [task.nudged(strength) for strength in strengths]
+            ends = [relax(network, problem, self.nudged, free) for problem in problems]
+            rows = kept(network, ends)
+            if rows is not None:
+                task, free = task.rows(rows), tuple(group[rows] for group in free)
+            value = task.cost(free)
+        found = [for_rows(problem, nudged.point, rows) for problem, nudged in zip(problems, ends)]
+        return with_weight_prior(network, task.nudge_loss(value, strengths, found, self._distance))

@@ -6,7 +6,6 @@ from jaxtyping import Int
 from torch import Tensor
 
 from pcnet.inference.equilibrium import CurvedErrorProblem, Metric, PackedMetric
-from pcnet.learning.task import OutputTask
 from pcnet.networks import GraphPoint, GraphProblem
 from pcnet.networks.graph.structure import Structure
 from pcnet.typing import State
@@ -73,14 +72,3 @@ class PushedGraph(CurvedErrorProblem):
 
     def gauss_newton(self, point: GraphPoint) -> Metric:
         return self.model.gauss_newton(point)
-
-
-def nudged_problem(task: OutputTask, strength: float) -> GraphProblem | PushedGraph:
-    """F + strength * l, of either sign, ready for any solver.
-
-    Args:
-        task: whose l it is.
-        strength: of the nudge; negative pushes away from the targets.
-    """
-    problem = task.nudged(strength)
-    return problem if strength >= 0 else PushedGraph(problem, task.nudged(0.0))

@@ -1,4 +1,4 @@
-"""A graph relaxed for learning, the rows in which that failed left out."""
+"""A problem relaxed for learning, the rows in which that failed left out."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from pcnet.inference import CurvedProblem, Relaxation, Solution, Status
-from pcnet.inference.equilibrium import zeros_like
-from pcnet.networks import GraphNetwork, GraphPoint
+from pcnet.inference import Relaxation, Solution, Status
+from pcnet.inference.equilibrium import EnergyPoint, ErrorProblem, zeros_like
+from pcnet.networks import PCNetwork
 from pcnet.typing import State
 
 
@@ -23,15 +23,15 @@ class Relaxed:
         solution: with what there is to report, should none be left.
     """
 
-    point: GraphPoint
+    point: EnergyPoint
     good: Bool[Tensor, " B"]
     solution: Solution | None = None
 
 
 @torch.no_grad()
 def relax(
-    network: GraphNetwork,
-    problem: CurvedProblem,
+    network: PCNetwork,
+    problem: ErrorProblem,
     relaxation: Relaxation | None = None,
     start: State | None = None,
 ) -> Relaxed:
@@ -51,16 +51,16 @@ def relax(
         swept = network.sweep(problem)
         start = relaxation.initial(swept, zeros_like(swept))
     solution = relaxation.run(problem, start)
-    point = solution.point if isinstance(solution.point, GraphPoint) else problem.at(solution.values)
+    point = solution.point if isinstance(solution.point, EnergyPoint) else problem.at(solution.values)
     return Relaxed(point, _good(solution, point), solution)
 
 
-def _good(solution: Solution, point: GraphPoint) -> Bool[Tensor, " B"]:
+def _good(solution: Solution, point: EnergyPoint) -> Bool[Tensor, " B"]:
     """Neither a residual nor an energy that is not a number."""
     return (solution.status != Status.DIVERGED) & point.energy.isfinite()
 
 
-def kept(network: GraphNetwork, ends: Collection[Relaxed]) -> Int[Tensor, " R"] | None:
+def kept(network: PCNetwork, ends: Collection[Relaxed]) -> Int[Tensor, " R"] | None:
     """The rows that are good in all of these; None if that is every row.
 
     Raises:
@@ -77,8 +77,8 @@ def kept(network: GraphNetwork, ends: Collection[Relaxed]) -> Int[Tensor, " R"] 
 
 @torch.no_grad()
 def for_rows(
-    problem: CurvedProblem, point: GraphPoint, rows: Int[Tensor, " R"] | None
-) -> tuple[CurvedProblem, GraphPoint]:
+    problem: ErrorProblem, point: EnergyPoint, rows: Int[Tensor, " R"] | None
+) -> tuple[ErrorProblem, EnergyPoint]:
     """Problem and point of these rows alone; None is all of them."""
     if rows is None:
         return problem, point
@@ -86,11 +86,11 @@ def for_rows(
     return problem, problem.at(tuple(group[rows] for group in point.values))
 
 
-def diverged(network: GraphNetwork, report: str = "") -> FloatingPointError:
+def diverged(network: PCNetwork, report: str = "") -> FloatingPointError:
     """The error of a batch of which no row is left, with its cause as far as it is known."""
     broken = [name for name, p in network.named_parameters() if not torch.isfinite(p).all()]
     cause = (
-        f"the parameter {broken[0]} is not finite" if broken else "lower the step size, the gain or the learning rate"
+        f"the parameter {broken[0]} is not finite" if broken else "lower the step size, the scale or the learning rate"
     )
     return FloatingPointError(
         "\n".join(filter(None, (f"inference diverged in every row of the batch; {cause}", report)))

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pcnet.learning.example import Example
-from pcnet.networks import GraphNetwork, TemporalPC
+from pcnet.networks import GraphNetwork
+from pcnet.networks.time.network import TemporalNetwork
 
 
 class LearningRule(abc.ABC):
@@ -20,30 +21,14 @@ class LearningRule(abc.ABC):
 
         Args:
             network: what learns.
-            batch: tokens (B, L) for a model of sequences, an `Example` for a graph network.
+            batch: sequences for a model of sequences (tokens (B, L), or what a temporal graph senses), an `Example` for a
+                graph network.
 
         Raises:
             TypeError: the rule is not for this kind of network, or the batch not for the network.
             ValueError: the batch does not fit the network.
             FloatingPointError: inference diverged in every row; rows in which it did are otherwise left out of the mean.
         """
-
-
-class EquilibriumRule(LearningRule, abc.ABC):
-    """A rule for networks that infer: temporal ones with tokens, graphs with examples."""
-
-    @abc.abstractmethod
-    def token_loss(self, network: TemporalPC, tokens: Int[Tensor, "B L"]) -> Float[Tensor, ""]:
-        """The loss of a temporal network: its value is the mean surprise at tokens 1..L-1 given those before."""
-
-    @abc.abstractmethod
-    def example_loss(self, network: GraphNetwork, example: Example) -> Float[Tensor, ""]:
-        """The loss of a graph network."""
-
-    def loss(self, network: nn.Module, batch: Int[Tensor, "B L"] | Example) -> Float[Tensor, ""]:
-        if isinstance(network, TemporalPC):
-            return self.token_loss(network, check_tokens(self, network, batch))
-        return self.example_loss(check_graph(self, network), check_example(self, network, batch))
 
 
 class SteppedRule(abc.ABC):
@@ -88,14 +73,14 @@ def check_example(rule: LearningRule | SteppedRule, network: nn.Module, batch: T
     return batch
 
 
-def check_tokens(rule: LearningRule, network: nn.Module, batch: Tensor | Example) -> Int[Tensor, "B L"]:
-    """The batch, if it is tokens.
+def check_sequences(rule: LearningRule, network: nn.Module, batch: Tensor | Example) -> Float[Tensor, "B L *N"]:
+    """The batch, if it is sequences: tokens (B, L), or of a temporal graph whatever its sense node takes.
 
     Raises:
         TypeError: it is not.
     """
     if not isinstance(batch, Tensor):
-        raise TypeError(f"{_name(rule)} teaches a {_name(network)} by a tensor of tokens, got a {_name(batch)}")
+        raise TypeError(f"{_name(rule)} teaches a {_name(network)} by a tensor of sequences, got a {_name(batch)}")
     return batch
 
 
@@ -113,12 +98,7 @@ def next_token_loss(logits: Float[Tensor, "B L V"], targets: Int[Tensor, "B L"])
     return functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
 
-def valued(value: Tensor, gradient_of: Tensor) -> Tensor:
-    """A scalar with the value of one and the gradient of the other."""
-    return value.detach() + gradient_of - gradient_of.detach()
-
-
-def with_weight_prior(network: GraphNetwork, loss: Float[Tensor, ""]) -> Float[Tensor, ""]:
+def with_weight_prior(network: GraphNetwork | TemporalNetwork, loss: Float[Tensor, ""]) -> Float[Tensor, ""]:
     """The same value, with the gradient of the network's weight prior added once."""
     cost = network.weight_cost()
     return loss if cost is None else loss + (cost - cost.detach())

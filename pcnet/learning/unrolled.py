@@ -3,25 +3,24 @@
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
+from jaxtyping import Float
+from torch import Tensor, nn
 
-from pcnet.inference import Euler, Solver, unroll
+from pcnet.inference import Equilibrium, Euler, Solver, unroll
 from pcnet.learning.example import Example
 from pcnet.learning.relaxed import diverged
-from pcnet.learning.rule import EquilibriumRule, next_token_loss, with_weight_prior
-from pcnet.learning.task import OutputTask
-from pcnet.networks import GraphNetwork, TemporalPC
-from pcnet.networks.time.temporal import TokenClamp
+from pcnet.learning.rule import LearningRule, with_weight_prior
+from pcnet.learning.settled import walk
+from pcnet.typing import State
 
 
 @dataclass(frozen=True)
-class Unrolled(EquilibriumRule):
+class Unrolled(LearningRule):
     """The gradient of the task loss through a fixed number of solver steps, and through where they start.
 
     The check on `Implicit`: equal to it when the steps converge (8 truncated steps differ by 60-100 % in a temporal
-    network). Memory grows with the number of steps. Of a graph network, the targets are free and the values start at the
-    feedforward sweep; of a temporal network the steps are per token, and the gradient goes back through time.
+    network). Memory grows with the number of steps. Values start where the network's inference starts them: the feedforward
+    sweep, by default. Of a temporal network the steps are per step of the sequence, and the gradient goes back through time.
 
     Args:
         steps: solver steps.
@@ -35,20 +34,13 @@ class Unrolled(EquilibriumRule):
         if self.steps < 0:
             raise ValueError(f"steps must be at least 0, got {self.steps}")
 
-    def example_loss(self, network: GraphNetwork, example: Example) -> Float[Tensor, ""]:
-        task = OutputTask(network, example)
-        values = task.swept()
-        if values:
-            values = unroll(task.problem, values, self.solver, steps=self.steps)
-        loss = task.energy(task.problem.nodes(values)).mean()
+    def loss(self, network: nn.Module, batch: Float[Tensor, "B L *N"] | Example) -> Float[Tensor, ""]:
+        def unrolled(problem: Equilibrium, expected: State, before: State) -> State:
+            start = network.inference.initial(expected, before)
+            return unroll(problem, start, self.solver, steps=self.steps)
+
+        task, values = walk(self, network, batch, unrolled)
+        loss = task.cost(values)
         if not torch.isfinite(loss):
             raise diverged(network)
         return with_weight_prior(network, loss)
-
-    def token_loss(self, network: TemporalPC, tokens: Int[Tensor, "B L"]) -> Float[Tensor, ""]:
-        past, logits = network.start(tokens.shape[0]), []
-        for token in tokens[:, :-1].unbind(1):
-            clamped = TokenClamp(token, past)
-            past = unroll(network.problem(clamped), network.initial_values(clamped), self.solver, steps=self.steps)
-            logits.append(network.forecast(past))
-        return next_token_loss(torch.stack(logits, 1), tokens[:, 1:])

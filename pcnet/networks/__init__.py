@@ -16,6 +16,7 @@ from pcnet.networks.layers import (
     Linearised,
     Skip,
 )
+from pcnet.networks.time.network import TemporalGraph, TemporalNetwork
 from pcnet.networks.time.temporal import TemporalPC
 
 __all__ = [
@@ -44,6 +45,8 @@ __all__ = [
     "Softplus",
     "Standard",
     "Tanh",
+    "TemporalGraph",
+    "TemporalNetwork",
     "TemporalPC",
     "convolution",
     "hierarchy",

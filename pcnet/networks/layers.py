@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
+from pcnet.energies.energy import per_direction
 from pcnet.networks.activations import Activation, Identity
-from pcnet.networks.turns import Bent, BentBefore, Straight, Turn
+from pcnet.networks.second_order import ActivatedOutput, ActivatedSource, ConstantJacobian, SecondOrder
 from pcnet.predictor import check_sizes
 
 
@@ -38,12 +39,14 @@ class Linearised(abc.ABC):
         """The transposed Jacobian times gradients in the prediction."""
 
     @abc.abstractmethod
-    def bend(self, gradient: Float[Tensor, "B M"], direction: Float[Tensor, "B N"]) -> Float[Tensor, "B N"]:
-        """How `pull(gradient)` changes when the source moves along `direction`: the second derivative."""
+    def directional_derivative(
+        self, gradient: Float[Tensor, "B M"], direction: Float[Tensor, "B N"]
+    ) -> Float[Tensor, "B N"]:
+        """How `pull(gradient)` changes when the source moves along `direction`."""
 
     @abc.abstractmethod
-    def turn(self, signal: Float[Tensor, "B M"]) -> Turn:
-        """The same Jacobian, ready for Hessian products: direction and gradient -> `pull(gradient) + bend(signal, direction)`."""
+    def second_order(self, signal: Float[Tensor, "B M"]) -> SecondOrder:
+        """The layer ready for Hessian products: `pull(gradient) + directional_derivative(signal, direction)` at once."""
 
     @abc.abstractmethod
     def weight_gradients(self, gradient: Float[Tensor, "B M"]) -> dict[str, Tensor]:
@@ -67,11 +70,6 @@ class Layer(nn.Module, abc.ABC):
         return self.linearise(source).prediction
 
 
-def _over(factor: Tensor, like: Tensor) -> Tensor:
-    """A factor per unit, ready to multiply (B, D) or (B, K, D)."""
-    return factor if factor.dim() == like.dim() else factor.unsqueeze(-2)
-
-
 class Skip(Layer):
     """mu = x: the identity path of a residual block."""
 
@@ -93,18 +91,18 @@ class _LinearisedSkip(Linearised):
     def pull(self, gradient: Tensor) -> Tensor:
         return gradient
 
-    def bend(self, gradient: Tensor, direction: Tensor) -> Tensor:
+    def directional_derivative(self, gradient: Tensor, direction: Tensor) -> Tensor:
         return torch.zeros_like(direction)
 
-    def turn(self, signal: Tensor) -> Turn:
-        return Straight()
+    def second_order(self, signal: Tensor) -> SecondOrder:
+        return ConstantJacobian()
 
     def weight_gradients(self, gradient: Tensor) -> dict[str, Tensor]:
         return {}
 
 
 class _Weighted(Layer, abc.ABC):
-    """What `Dense` and `ActiveDense` share: a matrix, a bias, an activation and a fixed gain."""
+    """What `Dense` and `ActiveDense` share: a matrix, a bias, an activation and a fixed scale."""
 
     def __init__(
         self,
@@ -112,16 +110,16 @@ class _Weighted(Layer, abc.ABC):
         targets: int,
         activation: Activation | None = None,
         bias: bool = True,
-        gain: float = 1.0,
+        scale: float = 1.0,
     ) -> None:
         super().__init__()
         check_sizes(sources=sources, targets=targets)
-        if not 0 < gain < float("inf"):
-            raise ValueError(f"gain must be a finite number > 0, got {gain}")
+        if not 0 < scale < float("inf"):
+            raise ValueError(f"scale must be a finite number > 0, got {scale}")
         self.weight = nn.Parameter(torch.empty(targets, sources))
         self.bias = nn.Parameter(torch.zeros(targets)) if bias else None
         self.activation = activation or Identity()
-        self.gain = gain
+        self.scale = scale
         nn.init.normal_(self.weight, std=sources**-0.5)
 
     @property
@@ -130,29 +128,34 @@ class _Weighted(Layer, abc.ABC):
 
     def extra_repr(self) -> str:
         targets, sources = self.weight.shape
-        return f"{sources}, {targets}, {self.activation}, bias={self.bias is not None}, gain={self.gain:g}"
+        return f"{sources}, {targets}, {self.activation}, bias={self.bias is not None}, scale={self.scale:g}"
 
     def scaled(self, x: Tensor) -> Tensor:
-        """The fixed gain times x."""
-        return x if self.gain == 1 else self.gain * x
+        """The fixed scale times x."""
+        return x if self.scale == 1 else self.scale * x
+
+    def parameter_gradients(self, gradient: Float[Tensor, "B M"], sent: Float[Tensor, "B N"]) -> dict[str, Tensor]:
+        """Of W and b, from the gradient in W sent + b."""
+        bias = {} if self.bias is None else {"bias": gradient.sum(0)}
+        return {"weight": gradient.T @ sent} | bias
 
 
 class Dense(_Weighted):
-    """mu = gain * f(W x + b).
+    """mu = scale * f(W x + b).
 
     Args:
         sources: units of the source.
         targets: units of the target.
         activation: f; None is the identity.
         bias: whether there is a b.
-        gain: fixed factor > 0.
+        scale: fixed factor > 0.
     """
 
     def linearise(self, source: Tensor) -> Linearised:
         return _LinearisedDense(self, source)
 
     def linearised(self, source: Float[Tensor, "B N"], activity: Float[Tensor, "B M"]) -> Linearised:
-        """`linearise` where f(W x + b) is known already, for activations whose derivatives follow from it (see `CURVES`)."""
+        """`linearise` where f(W x + b) is known already, for activations whose derivatives follow from it (see `IN_PLACE`)."""
         return _LinearisedDense(self, source, activity)
 
 
@@ -162,11 +165,11 @@ class _LinearisedDense(Linearised):
         self.input = functional.linear(source, self.weight, layer.bias) if activity is None else activity
         self.activity = layer.activation(self.input) if activity is None else activity
         self.prediction = layer.scaled(self.activity)
-        self.slope = None if layer.linear else layer.activation.slope(self.input, self.activity)
+        self.derivative = None if layer.linear else layer.activation.derivative(self.input, self.activity)
 
     def _through(self, x: Tensor) -> Tensor:
-        """x times f' and the gain."""
-        return self.layer.scaled(x if self.slope is None else x * _over(self.slope, x))
+        """x times f' and the scale."""
+        return self.layer.scaled(x if self.derivative is None else x * per_direction(self.derivative, x))
 
     def push(self, direction: Tensor) -> Tensor:
         return self._through(functional.linear(direction, self.weight))
@@ -174,33 +177,33 @@ class _LinearisedDense(Linearised):
     def pull(self, gradient: Tensor) -> Tensor:
         return self._through(gradient) @ self.weight
 
-    def bend(self, gradient: Tensor, direction: Tensor) -> Tensor:
-        if self.slope is None:
+    def directional_derivative(self, gradient: Tensor, direction: Tensor) -> Tensor:
+        if self.derivative is None:
             return torch.zeros_like(direction)
-        curved = self.layer.activation.bend(self.input, self.activity) * functional.linear(direction, self.weight)
+        curved = self.layer.activation.second_derivative(self.input, self.activity) * functional.linear(
+            direction, self.weight
+        )
         return self.layer.scaled(gradient * curved) @ self.weight
 
-    def turn(self, signal: Tensor) -> Turn:
-        if self.slope is None:
-            return Straight(self.layer.scaled(self.weight))
-        curve = self.layer.activation.bend(self.input, self.activity)
-        return Bent(self.weight, self.layer.scaled(self.slope), self.layer.scaled(signal * curve))
+    def second_order(self, signal: Tensor) -> SecondOrder:
+        if self.derivative is None:
+            return ConstantJacobian(self.layer.scaled(self.weight))
+        second = self.layer.activation.second_derivative(self.input, self.activity)
+        return ActivatedOutput(self.weight, self.layer.scaled(self.derivative), self.layer.scaled(signal * second))
 
     def weight_gradients(self, gradient: Tensor) -> dict[str, Tensor]:
-        sent = self._through(gradient)
-        bias = {} if self.layer.bias is None else {"bias": sent.sum(0)}
-        return {"weight": sent.T @ self.source} | bias
+        return self.layer.parameter_gradients(self._through(gradient), self.source)
 
 
 class ActiveDense(_Weighted):
-    """mu = gain * (W f(x) + b): the source's activity f(x) is what is sent.
+    """mu = scale * (W f(x) + b): the source's activity f(x) is what is sent.
 
     Args:
         sources: units of the source.
         targets: units of the target.
         activation: f; None is the identity.
         bias: whether there is a b.
-        gain: fixed factor > 0.
+        scale: fixed factor > 0.
     """
 
     def linearise(self, source: Tensor) -> Linearised:
@@ -211,11 +214,11 @@ class _LinearisedActiveDense(Linearised):
     def __init__(self, layer: ActiveDense, source: Tensor) -> None:
         self.layer, self.source = layer, source
         self.activity = layer.activation(source)
-        self.slope = None if layer.linear else layer.activation.slope(source, self.activity)
+        self.derivative = None if layer.linear else layer.activation.derivative(source, self.activity)
         self.prediction = layer.scaled(functional.linear(self.activity, layer.weight, layer.bias))
 
     def _through(self, x: Tensor) -> Tensor:
-        return self.layer.scaled(x if self.slope is None else x * _over(self.slope, x))
+        return self.layer.scaled(x if self.derivative is None else x * per_direction(self.derivative, x))
 
     def push(self, direction: Tensor) -> Tensor:
         return functional.linear(self._through(direction), self.layer.weight)
@@ -223,24 +226,24 @@ class _LinearisedActiveDense(Linearised):
     def pull(self, gradient: Tensor) -> Tensor:
         return self._through(gradient @ self.layer.weight)
 
-    def bend(self, gradient: Tensor, direction: Tensor) -> Tensor:
-        if self.slope is None:
+    def directional_derivative(self, gradient: Tensor, direction: Tensor) -> Tensor:
+        if self.derivative is None:
             return torch.zeros_like(direction)
-        curved = self.layer.activation.bend(self.source, self.activity) * direction
+        curved = self.layer.activation.second_derivative(self.source, self.activity) * direction
         return self.layer.scaled(gradient @ self.layer.weight) * curved
 
-    def turn(self, signal: Tensor) -> Turn:
+    def second_order(self, signal: Tensor) -> SecondOrder:
         weight = self.layer.scaled(self.layer.weight)
-        if self.slope is None:
-            return Straight(weight)
-        return BentBefore(
-            weight, self.slope, (signal @ weight) * self.layer.activation.bend(self.source, self.activity)
+        if self.derivative is None:
+            return ConstantJacobian(weight)
+        return ActivatedSource(
+            weight,
+            self.derivative,
+            (signal @ weight) * self.layer.activation.second_derivative(self.source, self.activity),
         )
 
     def weight_gradients(self, gradient: Tensor) -> dict[str, Tensor]:
-        sent = self.layer.scaled(gradient)
-        bias = {} if self.layer.bias is None else {"bias": sent.sum(0)}
-        return {"weight": sent.T @ self.activity} | bias
+        return self.layer.parameter_gradients(self.layer.scaled(gradient), self.activity)
 
 
 class AutogradLayer(Layer):
@@ -308,19 +311,19 @@ class _LinearisedByAutograd(Linearised):
         )
         return pushed
 
-    def bend(self, gradient: Tensor, direction: Tensor) -> Tensor:
-        # Under gradients the gradient given may itself come from this source: bend at a source of its own, lest it count.
+    def directional_derivative(self, gradient: Tensor, direction: Tensor) -> Tensor:
+        # Under gradients the gradient given may itself come from this source: take the derivative at a copy of it.
         here = _LinearisedByAutograd(self.module, self.source.view_as(self.source)) if self.differentiable else self
         pulled = here._pull(gradient, create_graph=True)
         if not pulled.requires_grad:
             return torch.zeros_like(direction)
-        (bent,) = torch.autograd.grad(
+        (changed,) = torch.autograd.grad(
             pulled, here.source, direction, retain_graph=True, create_graph=self.differentiable, materialize_grads=True
         )
-        return bent
+        return changed
 
-    def turn(self, signal: Tensor) -> Turn:
-        return _TurnedByAutograd(self, signal)
+    def second_order(self, signal: Tensor) -> SecondOrder:
+        return _SecondOrderByAutograd(self, signal)
 
     def weight_gradients(self, gradient: Tensor) -> dict[str, Tensor]:
         learned = {name: p for name, p in self.module.named_parameters() if p.requires_grad}
@@ -332,7 +335,7 @@ class _LinearisedByAutograd(Linearised):
         return {f"module.{name}": value for name, value in zip(learned, gradients)}
 
 
-class _TurnedByAutograd(Turn):
+class _SecondOrderByAutograd(SecondOrder):
     def __init__(self, part: _LinearisedByAutograd, signal: Tensor) -> None:
         self.part, self.signal = part, signal
 
@@ -341,7 +344,7 @@ class _TurnedByAutograd(Turn):
         return (pushed if onto is None else onto + pushed), direction
 
     def pull(self, gradient: Tensor, direction: Tensor) -> Tensor:
-        return self.part.pull(gradient) + self.part.bend(self.signal, direction)
+        return self.part.pull(gradient) + self.part.directional_derivative(self.signal, direction)
 
 
 _AFFINE = (

@@ -1,7 +1,28 @@
-"""Hidden-Markov processes whose beliefs, word probabilities and loss floors are known exactly.
+"""Processes that emit tokens and of which everything is known: beliefs, word probabilities, entropies, loss floors.
 
-The literature's are in `zoo`, `word_zoo`, `modular` and `generalized_zoo`, random ones in `random_machines`; `compose` and
-`reversal` make new ones of them.
+A process has hidden states and, for each token, a matrix ``T[x, i, j] = P(emit x, go to j | in i)``. An observer who sees
+the tokens has a belief, a law of the hidden state: `predicted` before token t, `filtered` after it. Here beliefs are
+computed exactly, so that one can ask whether a network's states encode them::
+
+    process = mess3()  # or HiddenMarkovModel(matrices)
+    seen = observe(process, 64, 10, torch.Generator().manual_seed(0))  # tokens, states, beliefs, next-token laws
+    print(seen.tokens.shape, seen.filtered.shape)  # (64, 10), (64, 10, 3)
+    print(words(process, 10).num_words)  # every possible word of up to 10 tokens, with its belief: 88572
+    print(entropy_rate(process), excess_entropy(process))  # nats, with bounds where they aren't exact
+
+The rooms, each of which uses only those above it (beliefs and machines stand side by side):
+
+* `models`: what a process is (`HiddenMarkovModel`, `GeneralizedHiddenMarkovModel`), and processes made of others (`mixture`,
+  `product`, `noisy_channel`, `relabel`, `block`, `time_reversal`), whose `composition` splits a belief into its parts.
+* `beliefs`: samples (`sample`, `observe`), beliefs along sequences (`filter_beliefs`, `filter_beliefs_parallel`,
+  `smooth_beliefs`) and of all words (`words`).
+* `machines`: a process in its smallest predictive form (`mixed_state_presentation`, `epsilon_machine`, `reconstruct` from
+  samples), and whether two processes are the same (`same_process`).
+* `information`: entropies, memory, orders, spectrum and dimension, as a `Quantity` where bounds belong to the answer.
+* `zoo`: the processes of the literature (`mess3`, `rrxor`, `zrr`, ...) and random ones.
+
+Functions take a process or, for a hidden Markov model, its matrices as an array. They compute in float64 on the CPU; every
+random draw takes a generator; what has no answer raises an `UndefinedError` that says why.
 """
 
 from pcnet.processes.beliefs.constrained import constrained_beliefs
@@ -24,14 +45,9 @@ from pcnet.processes.machines.equivalence import distinguishing_word, same_proce
 from pcnet.processes.machines.mixed_state import MixedStatePresentation, NotClosedError, mixed_state_presentation
 from pcnet.processes.machines.reconstruction import ReconstructedMachine, reconstruct
 from pcnet.processes.models.compose import block, mixture, noisy_channel, product, relabel
-from pcnet.processes.models.composition import Blocks, Channel, Composition, Mixture, Product
-from pcnet.processes.models.hmm import (
-    GeneralizedHiddenMarkovModel,
-    HiddenMarkovModel,
-    Process,
-    UndefinedError,
-    stationary_distribution,
-)
+from pcnet.processes.models.composition import Composition
+from pcnet.processes.models.hmm import GeneralizedHiddenMarkovModel, HiddenMarkovModel, Process, UndefinedError
+from pcnet.processes.models.parts import Blocks, Channel, Mixture, Product
 from pcnet.processes.models.reversal import time_reversal
 from pcnet.processes.zoo.generalized import bloch_walk, frdn, moon
 from pcnet.processes.zoo.literature import (
@@ -116,7 +132,6 @@ __all__ = [
     "simple_nonunifilar_source",
     "smooth_beliefs",
     "spectrum",
-    "stationary_distribution",
     "statistical_complexity",
     "synchronization_information",
     "time_reversal",

@@ -70,7 +70,9 @@ def _top(results: Results, frame: pd.DataFrame) -> Markup:
 
 
 def _unfinished(results: Results) -> list[str]:
-    expected = ["training", "probes", "verdicts", "excess", "cost"] + ["inference", "checks"] * bool(run.iterative(results))
+    expected = ["training", "probes", "verdicts", "excess", "cost"] + ["inference", "checks"] * bool(
+        run.iterative(results)
+    )
     missing = [f"{name}.csv" for name in expected if not len(getattr(results, name))]
     missing += ["geometry/truth.npz"] * (run.truth(results) is None)
     return [f"Not there yet: {', '.join(missing)}. What depends on them is left out below."] if missing else []

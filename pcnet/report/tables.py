@@ -53,7 +53,15 @@ def summary_table(frame: pd.DataFrame) -> Markup:
     """One row a model; two scores in a cell: words weighted by probability, then equally."""
     if frame.empty:
         return _absent("any result of any model")
-    headers = ["model", "beyond every control?", "excess loss, nats", "R²", "best untrained", "gain over untrained", "shuffled, 95th pct"]
+    headers = [
+        "model",
+        "beyond every control?",
+        "excess loss, nats",
+        "R²",
+        "best untrained",
+        "gain over untrained",
+        "shuffled, 95th pct",
+    ]
     headers += ["parameters", "FLOPs", "latency p50, ms", "iterations p50/p90", "sequential depth"]
     return table(headers, [_summary_row(*item) for item in frame.iterrows()], TABLES["summary"], words=1)
 

@@ -274,7 +274,7 @@ def test_the_majoriser_is_a_parabola_that_touches_the_cost_and_lies_above(name: 
     energy = Case(name).energy
     for here in (-3.0, -0.81, -0.4, 0.01, 0.5, 2.0):
         error = torch.full((1, N), here, dtype=torch.float64)
-        slope, curvature = energy.slope(error), energy.majoriser(error)
+        slope, curvature = energy.derivative(error), energy.majoriser(error)
         close(curvature * here, slope)
         for other in torch.linspace(-5, 5, 201, dtype=torch.float64):
             step = other - error

@@ -26,21 +26,21 @@ ACTIVATIONS: dict[str, tuple[Activation, Callable[[Tensor], Tensor]]] = {
 }
 
 
-def dense(name: str, bias: bool, gain: float) -> tuple[Callable[[], Layer], Reference]:
+def dense(name: str, bias: bool, scale: float) -> tuple[Callable[[], Layer], Reference]:
     activation, f = ACTIVATIONS[name]
     shift = (lambda p: p["bias"]) if bias else lambda p: 0.0
     return (
-        lambda: Dense(SOURCES, 5, activation, bias, gain),
-        lambda p, x: gain * f(x @ p["weight"].T + shift(p)),
+        lambda: Dense(SOURCES, 5, activation, bias, scale),
+        lambda p, x: scale * f(x @ p["weight"].T + shift(p)),
     )
 
 
-def active(name: str, bias: bool, gain: float) -> tuple[Callable[[], Layer], Reference]:
+def active(name: str, bias: bool, scale: float) -> tuple[Callable[[], Layer], Reference]:
     activation, f = ACTIVATIONS[name]
     shift = (lambda p: p["bias"]) if bias else lambda p: 0.0
     return (
-        lambda: ActiveDense(SOURCES, 5, activation, bias, gain),
-        lambda p, x: gain * (f(x) @ p["weight"].T + shift(p)),
+        lambda: ActiveDense(SOURCES, 5, activation, bias, scale),
+        lambda p, x: scale * (f(x) @ p["weight"].T + shift(p)),
     )
 
 
@@ -68,15 +68,15 @@ def unpooled(p: dict[str, Tensor], x: Tensor) -> Tensor:
 LAYERS: dict[str, tuple[Callable[[], Layer], Reference]] = {
     "skip": (Skip, lambda p, x: x),
     "dense": dense("identity", True, 1.0),
-    "dense gain no bias": dense("identity", False, 0.3),
+    "dense scale no bias": dense("identity", False, 0.3),
     "dense tanh": dense("tanh", True, 1.0),
-    "dense tanh gain": dense("tanh", False, 1.7),
+    "dense tanh scale": dense("tanh", False, 1.7),
     "dense relu": dense("relu", True, 1.0),
     "dense leaky": dense("leaky", True, 0.5),
     "dense softplus": dense("softplus", True, 1.0),
     "active": active("identity", True, 2.0),
     "active tanh": active("tanh", True, 1.0),
-    "active tanh gain": active("tanh", False, 0.4),
+    "active tanh scale": active("tanh", False, 0.4),
     "active relu": active("relu", False, 1.0),
     "active softplus": active("softplus", True, 0.7),
     "autograd linear": (
@@ -109,7 +109,7 @@ LAYERS: dict[str, tuple[Callable[[], Layer], Reference]] = {
         unpooled,
     ),
 }
-LINEAR = {"skip", "dense", "dense gain no bias", "active", "autograd linear"}
+LINEAR = {"skip", "dense", "dense scale no bias", "active", "autograd linear"}
 each_layer = pytest.mark.parametrize("name", LAYERS)
 
 
@@ -183,7 +183,7 @@ def test_bend_is_the_second_derivative(name: str) -> None:
 
     expected = torch.stack([hessian(row, g) @ d for row, g, d in zip(case.source, gradient, direction)])
     with torch.no_grad():
-        bent = case.layer.linearise(case.source).bend(gradient, direction)
+        bent = case.layer.linearise(case.source).directional_derivative(gradient, direction)
     torch.testing.assert_close(bent, expected)
     assert (name in LINEAR or "relu" in name or "leaky" in name) == (expected.abs().max() == 0).item()
 
@@ -195,10 +195,10 @@ def test_bend_takes_its_gradient_for_a_constant(name: str) -> None:
     direction, target = case.normal(ROWS, SOURCES), case.normal(ROWS, case.targets)
     with torch.no_grad():
         seen = case.layer.linearise(case.source)
-        expected = seen.bend(seen.prediction - target, direction)
+        expected = seen.directional_derivative(seen.prediction - target, direction)
     for source in (case.source, case.source.clone().requires_grad_()):
         seen = case.layer.linearise(source)
-        found = seen.bend(seen.prediction - target, direction)
+        found = seen.directional_derivative(seen.prediction - target, direction)
         torch.testing.assert_close(found.detach(), expected, rtol=1e-12, atol=1e-12)
 
 
@@ -267,7 +267,12 @@ def test_without_gradients_nothing_is_kept_for_them(name: str) -> None:
     with torch.no_grad():
         seen = case.layer.linearise(case.source)
         gradient = case.normal(ROWS, case.targets)
-        made = [seen.prediction, seen.push(case.source), seen.pull(gradient), seen.bend(gradient, case.source)]
+        made = [
+            seen.prediction,
+            seen.push(case.source),
+            seen.pull(gradient),
+            seen.directional_derivative(gradient, case.source),
+        ]
     assert not any(tensor.requires_grad for tensor in made)
 
 
@@ -285,8 +290,8 @@ def test_rows_stand_alone(name: str, rows: int) -> None:
             alone.push(case.source[:rows]), together.push(case.source)[:rows], rtol=0, atol=1e-13
         )
         torch.testing.assert_close(
-            alone.bend(gradient[:rows], case.source[:rows]),
-            together.bend(gradient, case.source)[:rows],
+            alone.directional_derivative(gradient[:rows], case.source[:rows]),
+            together.directional_derivative(gradient, case.source)[:rows],
             rtol=0,
             atol=1e-13,
         )
@@ -305,7 +310,7 @@ def test_by_hand_equals_by_autograd(activation: Activation, module: nn.Module) -
             (a.prediction, b.prediction),
             (a.push(d), b.push(d)),
             (a.pull(g), b.pull(g)),
-            (a.bend(g, d), b.bend(g, d)),
+            (a.directional_derivative(g, d), b.directional_derivative(g, d)),
             (a.weight_gradients(g)["weight"], b.weight_gradients(g)["module.0.weight"]),
             (a.weight_gradients(g)["bias"], b.weight_gradients(g)["module.0.bias"]),
         ):
@@ -355,9 +360,9 @@ def test_activations_know_their_derivatives(name: str) -> None:
     x = torch.tensor([-30.0, -3.0, -1.0, -1e-3, 1e-3, 0.5, 2.0, 30.0], dtype=torch.float64)
     slope = torch.func.vmap(torch.func.grad(f))
     torch.testing.assert_close(activation(x), f(x), rtol=1e-12, atol=1e-15)
-    torch.testing.assert_close(activation.slope(x, activation(x)), slope(x), rtol=1e-12, atol=1e-13)
+    torch.testing.assert_close(activation.derivative(x, activation(x)), slope(x), rtol=1e-12, atol=1e-13)
     bend = torch.func.vmap(torch.func.grad(torch.func.grad(f)))
-    torch.testing.assert_close(activation.bend(x, activation(x)), bend(x), rtol=1e-9, atol=1e-13)
+    torch.testing.assert_close(activation.second_derivative(x, activation(x)), bend(x), rtol=1e-9, atol=1e-13)
 
 
 def test_activations_print_compare_and_refuse() -> None:
@@ -374,9 +379,9 @@ def test_activations_print_compare_and_refuse() -> None:
     [
         ({"sources": 0, "targets": 2}, "sources must be at least 1"),
         ({"sources": 2, "targets": -1}, "targets must be at least 1"),
-        ({"sources": 2, "targets": 2, "gain": 0.0}, "gain must be a finite number > 0, got 0"),
-        ({"sources": 2, "targets": 2, "gain": float("inf")}, "gain"),
-        ({"sources": 2, "targets": 2, "gain": float("nan")}, "gain"),
+        ({"sources": 2, "targets": 2, "scale": 0.0}, "scale"),
+        ({"sources": 2, "targets": 2, "scale": float("inf")}, "scale"),
+        ({"sources": 2, "targets": 2, "scale": float("nan")}, "scale"),
     ],
 )
 def test_bad_sizes(make: type[Layer], arguments: dict, message: str) -> None:

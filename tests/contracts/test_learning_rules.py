@@ -456,7 +456,7 @@ def test_a_graph_is_not_taught_by_tokens(rule: LearningRule | Incremental) -> No
 @pytest.mark.parametrize("rule", [*RELAXING, Unrolled()], ids=lambda rule: type(rule).__name__)
 def test_a_temporal_network_is_not_taught_by_examples(small_network, rule: LearningRule) -> None:
     with pytest.raises(
-        TypeError, match=f"{type(rule).__name__} teaches a TemporalPC by a tensor of tokens, got a Example"
+        TypeError, match=f"{type(rule).__name__} teaches a TemporalPC by a tensor of sequences, got a Example"
     ):
         rule.loss(small_network(1), Example({"0": TOKENS}))
 

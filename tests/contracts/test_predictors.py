@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from pcnet.baselines import GRU, LSTM, RNN, Transformer
 from pcnet.inference import Euler, GaussNewton, Inference, Momentum
 from pcnet.networks import TemporalPC
-from pcnet.networks.time.temporal import TokenClamp
+from pcnet.networks.time.steps import StepClamp
 from pcnet.predictor import Predictor
 
 V, D, LENGTH = 3, 6, 5
@@ -206,13 +206,13 @@ def test_impossible_sizes_are_refused_by_name(make: type[Predictor], sizes: tupl
 
 
 @torch.no_grad()
-def test_initial_weights_have_the_deviation_that_gain_says() -> None:
-    """gain / sqrt(fan-in) in every matrix, zero biases; recurrent weights of temporal networks keep gain * memory besides."""
+def test_initial_weights_have_the_deviation_that_scale_says() -> None:
+    """scale / sqrt(fan-in) in every matrix, zero biases; recurrent weights of temporal networks keep scale * memory besides."""
     torch.manual_seed(0)
     for predictor in (
-        TemporalPC(V, 200, gain=0.7),
-        GRU(200, 200, gain=0.7),
-        Transformer(V, width=200, mlp_width=400, gain=0.7),
+        TemporalPC(V, 200, scale=0.7),
+        GRU(200, 200, scale=0.7),
+        Transformer(V, width=200, mlp_width=400, scale=0.7),
     ):
         for name, parameter in predictor.named_parameters():
             if parameter.ndim == 2 and "embedding" not in name and "positions" not in name:
@@ -220,7 +220,7 @@ def test_initial_weights_have_the_deviation_that_gain_says() -> None:
                 assert spread.item() == pytest.approx(0.7, abs=4 * 0.7 / (2 * parameter.numel()) ** 0.5), name
             elif name.endswith("bias"):
                 assert not parameter.any(), name
-    remembering = TemporalPC(V, 200, gain=0.5, memory=0.8).layers[1].recurrent.weight
+    remembering = TemporalPC(V, 200, scale=0.5, memory=0.8).levels[0].layers[0].weight
     assert remembering.diagonal().mean().item() == pytest.approx(0.4, abs=4 * 0.5 / 200)
     assert (remembering - torch.diag(remembering.diagonal())).mean().item() == pytest.approx(
         0.0, abs=4 * 0.5 / 200**1.5
@@ -237,11 +237,11 @@ def test_the_forecast_of_a_temporal_network_is_the_law_at_zero_error() -> None:
     expected = None
     for level in (3, 2, 1):
         own = (
-            weight[f"layers.{level}.recurrent.weight"] @ np.tanh(values[level - 1])
-            + weight[f"layers.{level}.recurrent.bias"]
+            weight[f"predictions.{level}.layers.0.weight"] @ np.tanh(values[level - 1])
+            + weight[f"predictions.{level}.layers.0.bias"]
         )
-        expected = own if expected is None else own + weight[f"layers.{level}.above.weight"] @ np.tanh(expected)
-    logits = weight["layers.0.readout.weight"] @ np.tanh(expected) + weight["layers.0.readout.bias"]
+        expected = own if expected is None else own + weight[f"predictions.{level}.layers.1.weight"] @ np.tanh(expected)
+    logits = weight["predictions.0.layers.0.weight"] @ np.tanh(expected) + weight["predictions.0.layers.0.bias"]
     found = network.forecast(tuple(torch.from_numpy(value)[None] for value in values))
     np.testing.assert_allclose(found[0].numpy(), logits, rtol=1e-12)
 
@@ -258,5 +258,5 @@ def test_a_temporal_network_forecasts_from_the_equilibria_of_the_tokens_before(t
         torch.testing.assert_close(logits[:, t], network.forecast(values), rtol=0, atol=1e-13)
         before = network.start(5) if t == 0 else tuple(group[:, t - 1] for group in trajectory.values)
         assert all(torch.equal(a, b) for a, b in zip(past, before, strict=True))
-        energy = network.problem(TokenClamp(tokens[:, t], before))
+        energy = network.problem(StepClamp(tokens[:, t], before))
         assert max(group.abs().max().item() for group in energy.at(values).residual) < 1e-11

@@ -77,7 +77,7 @@ def row_of(problem: TokenProblem, row: int) -> TokenProblem:
 @functools.cache
 def minima(make: type, levels: int) -> Tensor:
     case = make(levels, gain=0.6)
-    settled = case.weights.settle(case.problem.bases)
+    settled = case.weights.sweep(case.problem.bases)
     return torch.stack(
         [newton(row_of(case.problem, row), tuple(group[[row]] for group in settled)) for row in range(4)]
     )
@@ -106,7 +106,7 @@ def test_the_one_minimum_is_reached_from_everywhere(
     token_case, levels: int, solver: Solver, initial: InitialValues
 ) -> None:
     case = token_case(levels, gain=0.6)
-    start = initial(case.weights.settle(case.problem.bases), case.past)
+    start = initial(case.weights.sweep(case.problem.bases), case.past)
     solution = solve(case.problem, start, solver, atol=1e-10, max_steps=1000)
     assert solution.status.tolist() == [Status.CONVERGED] * 4
     torch.testing.assert_close(torch.cat(solution.values, -1), minima(token_case, levels), rtol=0, atol=1e-8)
@@ -114,7 +114,7 @@ def test_the_one_minimum_is_reached_from_everywhere(
 
 def test_where_values_start(case) -> None:
     """At zero error; where the token before ended; at standard normal noise."""
-    expected = case.weights.settle(case.problem.bases)
+    expected = case.weights.sweep(case.problem.bases)
     errors = case.problem.errors(Expected()(expected, case.past))
     assert all(group.abs().max() < 1e-14 for group in errors)
     assert all(torch.equal(a, b) for a, b in zip(CarriedOver()(expected, case.past), case.past, strict=True))
@@ -128,7 +128,7 @@ def test_where_values_start(case) -> None:
 
 @some_solvers
 def test_inference_hands_every_setting_to_solve(case, solver: Solver) -> None:
-    start = case.weights.settle(case.problem.bases)
+    start = case.weights.sweep(case.problem.bases)
     settings = {"atol": 1e-3, "rtol": 1e-3, "max_steps": 7, "check_every": 3}
     one = Inference(solver, **settings).run(case.problem, start, record=(2,))
     other = solve(case.problem, start, solver, **settings, record=(2,))

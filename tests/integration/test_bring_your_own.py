@@ -7,7 +7,7 @@ from torch import nn
 
 from pcnet.baselines import GRU
 from pcnet.probing import Protocol, Rows, probe
-from pcnet.probing.rows.passes import Cover, passes, record
+from pcnet.probing.rows.passes import Cover, passes
 from pcnet.probing.rows.prefix_walk import walk
 from pcnet.processes import golden_mean, mess3, rrxor, sample, words
 
@@ -134,18 +134,15 @@ def test_a_site_that_does_not_exist_is_refused_with_those_that_do() -> None:
         walk(Reader(2), words(rrxor(), 3), "blocks.0")
 
 
-def test_a_recorded_site_is_probed_like_one_in_memory(tmp_path) -> None:
+def test_a_site_in_a_file_is_probed_like_one_in_memory(tmp_path) -> None:
     torch.manual_seed(0)
     model, rows = Reader(2), words(rrxor(), 8)
     held = walk(model, rows, "rnn").sites["rnn"]
-    on_disk = record(model, rows, "rnn", tmp_path / "rnn.npy", chunk=64)
-    assert isinstance(on_disk, np.memmap)
-    np.testing.assert_allclose(on_disk, held.numpy(), atol=1e-6)
+    np.save(tmp_path / "rnn.npy", held.numpy())
+    on_disk = np.load(tmp_path / "rnn.npy", mmap_mode="r")
     quick = Protocol(fold_seeds=(0,), alphas=(1e-8, 1e-4))
-    arguments = (rows.filtered, rows.lengths, rows.probabilities, quick)
+    arguments = (rows.filtered, rows, quick)
     assert probe(on_disk, *arguments).equals(probe(np.array(on_disk), *arguments))
-    with pytest.raises(ValueError, match="matches 4 sites"):
-        record(model, rows, "*", tmp_path / "all.npy")
 
 
 def require_sense(model: nn.Module, site: str, process, length: int) -> None:
@@ -156,7 +153,7 @@ def require_sense(model: nn.Module, site: str, process, length: int) -> None:
     newest = nn.functional.one_hot(rows.last_tokens, process.vocab_size).double()
     score = {}
     for name, targets in (("newest", newest), ("belief", rows.filtered)):
-        table = probe(features, targets, rows.lengths, rows.probabilities, quick, (True,))
+        table = probe(features, targets, rows, quick, (True,))
         score[name] = table[(table["position"] == "all") & (table["weights"] == "equal")]["r2"].item()
     assert score["newest"] > 0.95
     assert 0.3 < score["belief"] < 1

@@ -107,7 +107,7 @@ def test_sites_by_iteration(small_network, initial) -> None:
             torch.testing.assert_close(seen[site][:, :, -1], at_the_end[site], rtol=0, atol=1e-13, msg=site)
     assert torch.equal(seen.output, at_the_end.output)
     weights = network.weights
-    settled = weights.settle(weights.bases(trajectory.past))
+    settled = weights.sweep(weights.bases(trajectory.past))
     for level in (1, 2):
         values = seen[f"layers.{level}.value"]
         started = trajectory.past[level - 1] if isinstance(initial, CarriedOver) else settled[level - 1]

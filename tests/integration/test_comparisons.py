@@ -1,7 +1,6 @@
 """Every comparison, shortened: its files are there, its numbers are of the right kind, and nothing is done twice."""
 
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pandas as pd
@@ -9,51 +8,49 @@ import pytest
 import torch
 from torch import Tensor
 
-from comparisons import digits, still_image
-from comparisons.kept import whole
-from comparisons.solvers import __main__ as solvers
+from comparisons.digits import interval
+from comparisons.solvers import Solvers
 from comparisons.solvers.course import Course
 from comparisons.solvers.minima import GOAL, Minima
-from comparisons.solvers.points import SMOKE, Point, make
+from comparisons.solvers.points import Point, make
 from comparisons.solvers.race import DEFAULT, ERRORS, PLAIN, VALUES, Bench
 from comparisons.solvers.tables import verdict
 from pcnet import CurvedProblem, EnergyPoint, Euler, GaussNewton, Inference, Momentum, NewtonCG
+from pcnet.experiments import command
+from pcnet.files import whole
 from pcnet.typing import State
 
-PICTURES = {digits: ["digits.png"], solvers: ["solvers.png"], still_image: ["digits-0.png", "patches-0.png"]}
-each = pytest.mark.parametrize("command", list(PICTURES), ids=lambda command: command.__name__)
+EXPERIMENTS = {"comparisons.digits.Digits": "digits.png", "comparisons.solvers.Solvers": "solvers.png"}
 
 
 @pytest.mark.slow
-@each
-def test_a_comparison_runs_shortened_and_again_from_its_files(
-    command: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("class_path", EXPERIMENTS)
+def test_a_comparison_runs_shortened_and_does_nothing_twice(
+    class_path: str, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert command.main(["--smoke", "--out", "there"]) == 0
+    folder = tmp_path / "run"
+    arguments = ["--smoke", "--out", str(folder), "--workers", "0"]
+    assert command(class_path, arguments) == 0
     printed = capsys.readouterr().out
-    kept = {path: path.stat().st_mtime_ns for path in Path("there/smoke").iterdir() if path.suffix in (".csv", ".pt")}
-    assert all((Path("there/smoke") / name).stat().st_size > 10_000 for name in PICTURES[command])
-    assert command.main(["--smoke", "--out", "there", "--replot"]) == 0
-    assert capsys.readouterr().out == printed
-    measured = {path for path in kept if path.name != "errors.csv"}
-    assert measured and all(path.stat().st_mtime_ns == kept[path] for path in measured)
-
-
-@pytest.mark.parametrize("command", list(PICTURES), ids=lambda command: command.__name__)
-def test_nothing_to_plot_is_said_in_a_line(command: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    with pytest.raises(SystemExit) as ended:
-        command.main(["--replot", "--out", str(tmp_path)])
-    assert ended.value.code == 2
-    assert str(tmp_path) in capsys.readouterr().err
+    parts = {path: path.stat().st_mtime_ns for path in folder.glob("parts/*/*.csv")}
+    assert (folder / EXPERIMENTS[class_path]).stat().st_size > 10_000
+    for again in ([], ["--replot"]):
+        assert command(class_path, [*arguments, *again]) == 0
+        assert capsys.readouterr().out == printed
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("parts/*/*.csv")} == parts
 
 
 def test_the_interval_of_paired_differences() -> None:
     """Nadeau & Bengio 2003, by hand: 4 differences in 2 folds have a variance of (1/4 + 1) times theirs."""
     differences = np.array([0.0, 1.0, 2.0, 3.0])
-    mean, half = digits.interval(differences, 2)
+    mean, half = interval(differences, 2)
     assert mean == 1.5
     assert half == pytest.approx(3.182446305284263 * (1.25 * 5 / 3) ** 0.5)
+
+
+def test_no_patience_is_refused() -> None:
+    with pytest.raises(ValueError, match="patience"):
+        Solvers(patience=1.0)
 
 
 def test_a_file_that_breaks_off_leaves_the_old_one(tmp_path: Path) -> None:
@@ -185,7 +182,7 @@ def test_a_small_gradient_on_the_way_to_the_reference_is_no_arrival() -> None:
 
 def test_distance_is_that_of_the_worst_node_group() -> None:
     """One unit of a wide node 10 goals off is nothing, one unit of a narrow node is."""
-    task = make(Point("gain 1.0", 3, 400, 2), SMOKE.training_steps)
+    task = make(Point("gain 1.0", 3, 400, 2), 0)
     bench = Bench.of(task)
     values = list(bench.minima.known[0].split([400, 400], -1))
     assert bench.minima.distance(values).max() == 0

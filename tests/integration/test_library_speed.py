@@ -1,6 +1,5 @@
 """The comparison with other libraries: what it calls right, what it counts, how it times, and what becomes of failures."""
 
-import json
 import subprocess
 import sys
 import time
@@ -12,15 +11,17 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from comparisons.library_speed import environments, table
-from comparisons.library_speed.__main__ import main
+from comparisons.library_speed import LibrarySpeed, environments, table
 from comparisons.library_speed.environments import InstallError, interpreter
 from comparisons.library_speed.reference import Variant, differences, reference
 from comparisons.library_speed.roster import PEERS, Peer
 from comparisons.library_speed.task import LARGE, SMALL, SMOKE, Task
 from comparisons.library_speed.workers import Separate, WorkerError
 from comparisons.peers import pcnet_step, torch_loops, worker
+from pcnet.experiments import InThisProcess, RunFolder, command, run
+from pcnet.experiments.settings import resolve
 
+CLASS = "comparisons.library_speed.LibrarySpeed"
 VARIANTS = {"as stated": Variant(), "activation first, summed": Variant(activation_first=True, summed=True)}
 
 
@@ -141,7 +142,7 @@ def test_ratios_are_taken_within_a_round() -> None:
     status = pd.DataFrame(
         {"implementation": ["pcnet", "pcx", "jpc"], "label": ["pcnet", "PCX", "JPC"], "status": "timed"}
     )
-    summary = table.summarise(status.assign(task="small", threads=1), rounds, {"small": SMALL.operations})
+    summary = table.summarise(status.assign(task="small", threads=1), rounds)
     pcx = summary.set_index("implementation").loc["pcx"]
     np.testing.assert_allclose([pcx.ratio, pcx.ratio_low, pcx.ratio_high, pcx.ratio_min], 1.25)
     assert pcx.pcnet_takes == pytest.approx(0.8)
@@ -155,41 +156,39 @@ def test_ratios_are_taken_within_a_round() -> None:
     )
 
 
-@pytest.fixture(scope="module")
-def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("library_speed")
-    assert main(["--smoke", "--out", str(folder)]) == 0
-    return folder
+def timed(folder: Path, **settings: object) -> pd.DataFrame:
+    """The summary, by implementation, of a shortened run in this process."""
+    settings = {**LibrarySpeed.smoke, "environments": str(folder / "environments"), **settings}
+    run(resolve({"class_path": CLASS, "init_args": settings}), folder, InThisProcess())
+    return LibrarySpeed(**settings).summary(RunFolder(folder, LibrarySpeed.schema)).set_index("implementation")
 
 
-def test_smoke_checks_times_and_draws(smoke: Path) -> None:
-    summary = pd.read_csv(smoke / "summary.csv").set_index("implementation")
-    assert set(summary.index) == {"pcnet", "torch_states", "torch_tutorial"}
+def test_smoke_checks_times_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--smoke", "--out", str(tmp_path), "--workers", "0"]
+    assert command(CLASS, arguments) == 0
+    printed = capsys.readouterr().out
+    short = LibrarySpeed(**LibrarySpeed.smoke)
+    summary = short.summary(RunFolder(tmp_path, short.schema)).set_index("implementation")
+    assert list(summary.index) == ["pcnet", *short.peers]
     assert (summary.status == "timed").all()
     assert (summary.filter(like="error_") < 1e-5).all(axis=None)
     assert (summary[["min_ms", "median_ms", "min_cpu_ms", "matrix256_gflops", "matrix1024_gflops"]] > 0).all(axis=None)
     assert (summary.min_ms <= summary.median_ms).all()
-    assert summary.ratio["pcnet"] == 1
-    text = (smoke / "library_speed.md").read_text()
-    assert all(label in text for label in summary.label)
-    assert (smoke / "library_speed.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_replot_needs_only_what_was_measured(smoke: Path, tmp_path: Path) -> None:
-    for name in ("status.csv", "rounds.csv", "about.json"):
-        (tmp_path / name).write_bytes((smoke / name).read_bytes())
-    assert main(["--replot", "--out", str(tmp_path)]) == 0
-    for name in ("library_speed.md", "summary.csv", "library_speed.png"):
-        assert (tmp_path / name).read_bytes() == (smoke / name).read_bytes()
+    assert summary.ratio["pcnet"] == 1 and (summary.rounds == SMOKE.rounds).all()
+    figure = tmp_path / "library_speed.png"
+    drawn = figure.read_bytes()
+    figure.unlink()
+    assert command(CLASS, [*arguments, "--replot"]) == 0
+    assert capsys.readouterr().out == printed
+    assert figure.read_bytes() == drawn and drawn.startswith(b"\x89PNG")
 
 
 def test_what_computes_something_else_is_not_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     right = torch_loops.energy
     monkeypatch.setattr(torch_loops, "energy", lambda *arguments: 1.01 * right(*arguments))
-    assert main(["--smoke", "--out", str(tmp_path)]) == 0
-    summary = pd.read_csv(tmp_path / "summary.csv").set_index("implementation")
-    assert summary.status["pcnet"] == "timed"
-    assert summary.status["torch_states"].startswith("computes something else: differs by ")
+    summary = timed(tmp_path)
+    assert summary.error_gradients["torch_states"] > 0.01
+    assert (summary.status == "timed").to_dict() == {"pcnet": True, "torch_states": False, "torch_tutorial": False}
     assert summary.median_ms.isna().tolist() == (summary.status != "timed").tolist()
 
 
@@ -198,45 +197,38 @@ def test_what_cannot_be_installed_is_a_row(tmp_path: Path, monkeypatch: pytest.M
         raise InstallError("No matching distribution found")
 
     monkeypatch.setattr(environments, "make", refuse)
-    monkeypatch.setattr("comparisons.library_speed.__main__.SMOKE_PEERS", ("pcx", "torch_states"))
-    assert main(["--smoke", "--out", str(tmp_path)]) == 0
-    assert (
-        "| PCX, as indexed | not installed: No matching distribution found |"
-        in (tmp_path / "library_speed.md").read_text()
-    )
-    assert pd.read_csv(tmp_path / "summary.csv").set_index("implementation").ratio["torch_states"] > 0
+    summary = timed(tmp_path, peers=["pcx", "torch_states"])
+    assert summary.status["pcx"].endswith("No matching distribution found")
+    assert np.isnan(summary.ratio["pcx"]) and summary.ratio["torch_states"] > 0
+    assert summary.status["pcx"] in (tmp_path / "library_speed.md").read_text()
 
 
 def test_a_peer_that_stops_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     right, calls = torch_loops.Step.run, []
 
-    def run(step: torch_loops.Step, steps: int) -> None:
+    def stop(step: torch_loops.Step, steps: int) -> None:
         calls.append(type(step))
         if (
             isinstance(step, torch_loops.Tutorial) and calls.count(torch_loops.Tutorial) == 5
-        ):  # three to warm up, one round
+        ):  # three to warm up, a round
             raise MemoryError("no more")
         right(step, steps)
 
-    monkeypatch.setattr(torch_loops.Step, "run", run)
-    assert main(["--smoke", "--out", str(tmp_path)]) == 0
-    summary = pd.read_csv(tmp_path / "summary.csv").set_index("implementation")
+    monkeypatch.setattr(torch_loops.Step, "run", stop)
+    summary = timed(tmp_path)
     assert summary.status["torch_tutorial"] == "stopped in round 2: MemoryError: no more"
     assert np.isnan(summary.median_ms["torch_tutorial"]) and summary.rounds["torch_states"] == 3
 
 
-def test_without_pcnet_the_others_are_still_shown(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_pcnet_the_others_are_still_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: object) -> None:
         raise AttributeError("not there yet")
 
     monkeypatch.setattr(pcnet_step.Step, "given", refuse)
-    assert main(["--smoke", "--out", str(tmp_path)]) == 1
-    shown = capsys.readouterr()
-    assert "| pcnet | AttributeError: not there yet |" in shown.out
-    assert "pcnet itself could not be timed" in shown.err
-    assert pd.read_csv(tmp_path / "summary.csv").set_index("implementation").median_ms["torch_states"] > 0
+    summary = timed(tmp_path)
+    assert summary.status["pcnet"] == "AttributeError: not there yet"
+    assert summary.median_ms["torch_states"] > 0
+    assert summary.status["pcnet"] in (tmp_path / "library_speed.md").read_text()
 
 
 def test_a_failed_command_says_why(tmp_path: Path) -> None:
@@ -309,16 +301,13 @@ def test_a_worker_that_fails_says_why_and_is_gone(tmp_path: Path) -> None:
         assert stub.process.poll() == 3
 
 
-def test_bad_arguments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments, complaint in (
-        (["--peers", "nobody"], "invalid choice"),
-        (["--rounds", "0"], "must be at least 1"),
-        (["--burst", "-1"], "must be > 0"),
-        (["--replot", "--out", str(tmp_path)], "nothing measured"),
-    ):
-        with pytest.raises(SystemExit):
-            main(arguments)
-        assert complaint in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("peers", ("nobody",)), ("tasks", ("huge",)), ("rounds", 0), ("threads", (0,)), ("burst", -1.0)],
+)
+def test_settings_are_checked(setting: str, value: object) -> None:
+    with pytest.raises(ValueError, match=setting):
+        LibrarySpeed(**{setting: value})
 
 
 @pytest.mark.slow
@@ -326,13 +315,12 @@ def test_the_command_in_a_process_of_its_own(tmp_path: Path) -> None:
     """As a person calls it, with a real environment that cannot be filled."""
     began = time.perf_counter()
     subprocess.run(
-        [sys.executable, "-m", "comparisons.library_speed", "--smoke", "--out", str(tmp_path)],
+        [sys.executable, "-m", "comparisons.library_speed", "--smoke", "--out", str(tmp_path / "run")],
         cwd=Path(table.__file__).parents[2],
         check=True,
         capture_output=True,
     )
     assert time.perf_counter() - began < 60
-    assert json.loads((tmp_path / "about.json").read_text())["tasks"]["smoke"]["operations"] == SMOKE.operations
     nothing = Peer("nothing", "", "", (("--no-index", "no-such-distribution-of-that-name"),))
     with pytest.raises(InstallError, match="No matching distribution"):
         interpreter(nothing, tmp_path / "environments")

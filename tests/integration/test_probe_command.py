@@ -63,7 +63,7 @@ def test_controls_are_what_they_are_called(files, capsys):
     options = ("--process", "rrxor", "--logits", str(files / "logits.npy"), "--site", "last")
     assert run(files, *options, activations="sites.npz") == 0
     assert {path.name for path in (files / "out").iterdir()} == {
-        *("probe.png", "probe.svg", "scores.csv", "summary.csv")
+        *("probe.png", "probe.svg", "readings.csv", "scores.csv", "summary.csv")
     }
     text, table = capsys.readouterr().out, summary(files)
     assert "last: -0." in text and "the best control: nothing beyond its controls is shown" in text
@@ -159,6 +159,8 @@ def test_bad_arrays_are_one_line_on_stderr(files, capsys, name, function, messag
         ((), "give either --process NAME or --matrices"),
         (("--process", "rrxxor"), "--process: none is called 'rrxxor'; there are "),
         (("--process", "rrxor", "--q", "1"), "there is no option --q; parameters of rrxor"),
+        (("--process", "rrxor,rrxxor"), "--process: none is called 'rrxxor'; there are "),
+        (("--process", "rrxor,mess3", "--x", "0.1"), "--x makes no sense"),
         (("--process", "rrxor", "--suffix", "2"), "--suffix makes no sense with --groups word"),
         (("--process", "rrxor", "--groups", "suffix", "--suffix", "0"), "num_tokens=0"),
         (("--process", "rrxor", "--groups", "suffix", "--suffix", "1"), "in 2 groups (suffix 1); num_folds=5"),

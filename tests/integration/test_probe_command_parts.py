@@ -9,12 +9,12 @@ from sklearn.decomposition import PCA
 
 from pcnet.cli.probe import arrays, judgement
 from pcnet.cli.probe.controls import beside, of_tokens, untrained_networks
-from pcnet.cli.probe.exchange import Repeats
 from pcnet.cli.probe.judgement import judge
 from pcnet.cli.probe.question import Question
-from pcnet.probing import ShuffledBeliefs, ShuffledEverywhere, ShuffledKeepingLastToken, constrained_belief, reservoir
+from pcnet.cli.probe.readings import readings_of
+from pcnet.probing import ShuffledBeliefs, ShuffledEverywhere, ShuffledKeepingLastToken, reservoir
 from pcnet.probing.controls.banks import SPECTRAL_RADII
-from pcnet.processes import mess3, rrxor, sample
+from pcnet.processes import constrained_beliefs, mess3, rrxor, sample
 from pcnet.report.probe_picture import Paper
 
 
@@ -46,7 +46,7 @@ def test_the_law_of_two_tokens_adds_up_to_that_of_one(question):
 @pytest.mark.parametrize("kind", [ShuffledBeliefs, ShuffledKeepingLastToken, ShuffledEverywhere])
 def test_equal_words_keep_equal_targets(question, kind):
     rows = question.rows
-    order = Repeats.of(rows).orders(kind(5, seed=1), rows)
+    order = kind(5, seed=1).orders(rows)
     lengths, last = rows.lengths.numpy(), rows.last_tokens.numpy()
     keys = [tuple(tokens) for tokens in rows.tokens.tolist()]
     for column in order.T:
@@ -80,7 +80,7 @@ def test_controls_made_in_pieces_are_those_made_at_once(question, tmp_path, monk
         columns = controls[f"last_{k}_table"].argmax(axis=1)
         assert len(set(zip(seen, columns.tolist(), strict=True))) == len(set(seen)) == len(set(columns.tolist()))
     assert (controls["additive_history"].sum(axis=1) == 6).all()
-    np.testing.assert_array_equal(controls["constrained"], constrained_belief(question.process, rows))
+    np.testing.assert_array_equal(controls["constrained"], constrained_beliefs(question.process, rows))
 
 
 def planted(question, seed=0):
@@ -95,7 +95,7 @@ def test_the_verdict_says_yes_to_a_planted_yes_and_no_to_a_planted_no(question, 
     last = np.eye(2)[symbols] @ np.random.default_rng(1).standard_normal((2, 16))
     verdict, text = judge(question, {"planted": planted(question), "last": last}, None, 0, silent)
     assert [site.answer.value for site in verdict.sites] == ["yes", "no"]
-    assert "On all " in text and "planted: yes (p = 0.05)" in text and "last: no" in text
+    assert verdict["planted"].p_value == 0.05 and "planted: yes" in text and "last: no" in text
     assert verdict.features == (16, 16)
 
 
@@ -135,6 +135,26 @@ def test_nothing_is_decided_on_mess3_by_the_verdict():
     verdict, text = judge(question, {"site": question.targets}, None, 0, silent)
     assert verdict.sites[0].answer.value == "not decidable here"
     assert "On all 120 words of up to 4 tokens:" in text  # 3 + 9 + 27 + 81
+
+
+def test_readings_are_calibration_and_the_angles_of_a_products_factors():
+    process = arrays.process_of("mess3,z1r", None, [], 0)
+    question = asked(process, 60, 4)
+    first, second = (process.composition.split(question.targets)[f"factor.{k}"].numpy() for k in (0, 1))
+    axes = np.linalg.qr(np.random.default_rng(0).standard_normal((8, 8)))[0]
+    apart = first @ axes[:3] + second @ axes[3:6]
+    shared = first @ axes[:3] + second @ axes[:3]
+    exact = {"apart": question.targets, "shared": question.targets}
+    table = readings_of(question, {"apart": apart, "shared": shared}, exact).set_index(["site", "measure"])
+    assert table.loc[("apart", "overlap factor.0, factor.1"), "value"] == pytest.approx(0, abs=1e-9)
+    assert table.loc[("shared", "overlap factor.0, factor.1"), "value"] == pytest.approx(1)
+    assert table.loc[("apart", "overlap factor.0, factor.1"), "chance"] == pytest.approx(2 / 8)
+    assert table.loc[("apart", "calibration_error"), "value"] == pytest.approx(0, abs=1e-9)
+    alone = asked(mess3(), 60, 4)
+    assert (
+        not readings_of(alone, {"site": alone.targets}, {"site": alone.targets})["measure"].str.contains("over").any()
+    )
+    assert readings_of(alone, {"site": alone.targets}, {"site": None}).empty
 
 
 def test_the_plane_is_that_of_the_two_greatest_variances(question):

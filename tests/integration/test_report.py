@@ -339,7 +339,9 @@ def test_every_verdict_stands_in_the_first_table_and_failures_are_named(run: Pat
     assert summary["gru"] == "yes" and summary["transformer"] == "no" and summary["temporal_pc"] == "not decidable"
     for model, verdict in summary.items():
         assert verdict in next(words for words, _ in page.rows if words[0] == model)
-    assert page.text.count("0.42") == 1 and ".996" in page.text  # the largest p value, and the control that determines all
+    assert (
+        page.text.count("0.42") == 1 and ".996" in page.text
+    )  # the largest p value, and the control that determines all
     warnings = [line for line in page.text.split(".") if "token problems converged" in line]
     assert all(number in page.text for number in ("99.800 %", "885,720", "12 diverged", "1,759"))
     assert len(warnings) == 1

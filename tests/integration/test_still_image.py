@@ -1,7 +1,8 @@
-"""One still image: the small run end to end, torchvision's own loader, and what the table says."""
+"""One still image: the small run end to end, torchvision's own loader, and the arithmetic of the table."""
 
 import gzip
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,18 +11,23 @@ import pytest
 import torch
 
 from comparisons.still_image import (
-    SMOKE,
+    COMPLETED,
+    MEAN,
+    RIDGE,
     Data,
-    Seen,
+    StillImage,
+    complete,
+    completion_errors,
     digit_images,
-    learn,
-    main,
-    network,
     patch_images,
-    scores,
-    visible,
-    watch,
+    summary,
 )
+from pcnet.experiments import command
+
+SMALL = StillImage(**StillImage.smoke)
+
+
+def unheard(step: int, steps: int, loss: float | None) -> None: ...
 
 
 def write_mnist(root: Path, train: np.ndarray, test: np.ndarray) -> None:
@@ -38,28 +44,25 @@ def write_mnist(root: Path, train: np.ndarray, test: np.ndarray) -> None:
 
 @pytest.mark.slow
 def test_smoke_learns_once_and_draws_again(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    arguments = ["--smoke", "--out", str(tmp_path), "--root", str(tmp_path / "none")]
-    assert main(arguments) == 0
-    folder = tmp_path / "smoke"
-    text = (folder / "still_image.md").read_text()
-    assert text in capsys.readouterr().out
-    assert "scikit-learn's digits" in text and "photograph patches" in text and "MNIST" not in text
-    assert text.count("ridge regression") == text.count("mean training image") == 2
-    for name in ("digits", "patches"):
-        assert (folder / f"{name}-0.png").read_bytes().startswith(b"\x89PNG")
-    errors = pd.read_csv(folder / "errors.csv")
-    pixels = errors[(errors.node == 0) & (errors.data == "scikit-learn's digits")].groupby("iteration").rms.mean()
+    arguments = ["--smoke", "--out", str(tmp_path), "--root", str(tmp_path / "none"), "--workers", "0"]
+    assert command("comparisons.still_image.StillImage", arguments) == 0
+    printed = capsys.readouterr().out
+    read = {name: StillImage.schema.read(tmp_path / f"{name}.csv", name) for name in StillImage.schema}
+    assert set(read["errors"].data) == {"scikit-learn's digits", "photograph patches"}
+    assert read["completions"].groupby(["data", "by"]).size().eq(SMALL.held_out).all()
+    assert read["inference"].groupby(["data", "shown"]).size().tolist() == [SMALL.held_out] * 4
+    errors = read["errors"][(read["errors"].node == "0") & (read["errors"].data == "scikit-learn's digits")]
+    pixels = errors.groupby("iteration").rms.mean()
     assert pixels.iloc[-1] < pixels.iloc[0]
-    weights = {path: path.stat().st_mtime_ns for path in folder.glob("*.pt")}
-    assert len(weights) == 2 and not list(folder.glob("*.new*"))
-    assert main([*arguments, "--replot"]) == 0
-    assert {path: path.stat().st_mtime_ns for path in folder.glob("*.pt")} == weights
-    assert (folder / "still_image.md").read_text() == text
-
-
-def test_replot_needs_something_learned(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit):
-        main(["--smoke", "--replot", "--out", str(tmp_path), "--root", str(tmp_path)])
+    files = [*tmp_path.glob("parts/*/*.csv"), *tmp_path.glob("pictures/*.npz")]
+    kept = {path: path.stat().st_mtime_ns for path in files}
+    assert len(kept) == 8
+    for again in ([], ["--replot"]):
+        assert command("comparisons.still_image.StillImage", [*arguments, *again]) == 0
+        assert capsys.readouterr().out == printed
+    assert {path: path.stat().st_mtime_ns for path in files} == kept
+    for name in ("digits", "patches"):
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_mnist_is_read_where_it_is(tmp_path: Path) -> None:
@@ -85,7 +88,7 @@ def test_held_out_images_are_held_out() -> None:
 
 def test_what_is_learned_is_the_seed_s() -> None:
     data = digit_images(Path("nowhere"), 16)
-    first, again, other = (learn(data, SMOKE, 3, seed, Path(f"/nowhere/{seed}.pt"), keep=False) for seed in (0, 0, 1))
+    first, again, other = (replace(SMALL, seed=seed).learn(data, 3, unheard) for seed in (0, 0, 1))
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters()))
     assert not torch.equal(next(first.parameters()), next(other.parameters()))
 
@@ -95,13 +98,32 @@ def test_the_table_is_arithmetic() -> None:
     generator = torch.Generator().manual_seed(0)
     train, test = (torch.randn(n, 16, generator=generator) for n in (50, 6))
     data = Data("scikit-learn's digits", train, test)
-    known = visible(data)
+    known = data.visible
     assert known.tolist() == [True] * 8 + [False] * 8
-    seen = watch(network(data, SMOKE), data)
-    assert torch.equal(seen.completed[:, known], test[:, known])
-    shifted = Seen(seen.frames, seen.errors, torch.where(known, test, test + 0.5), seen.solution, seen.half)
-    lines = {line["completion by"]: line for line in scores(data, shifted)}
-    column = "rms error of hidden pixels"
-    assert lines["predictive coding, from above"][column].startswith("0.500 ± 0.000")
+    completed, half = complete(SMALL.network(data), data)
+    assert half.converged.all() and torch.equal(completed[:, known], test[:, known])
+    mean = torch.where(known, test, train.mean(0))
+    guesses = {COMPLETED: torch.where(known, test, test + 0.5), RIDGE: completed, MEAN: mean}
+    rows = completion_errors(data, guesses)
+    rms = rows.groupby("by").rms
+    assert rms.min()[COMPLETED] == rms.max()[COMPLETED] == 0.5
     plain = (test[:, ~known] - train[:, ~known].mean(0)).square().mean(1).sqrt().mean()
-    assert lines["mean training image"][column].startswith(f"{plain:.3f}")
+    assert rms.mean()[MEAN] == pytest.approx(plain.item())
+    lines = summary(*ended(data.name, rows))
+    assert lines[0]["rms error of hidden pixels"] == "0.500 ± 0.000"
+    assert lines[0]["reconstruction rms"] == "3.000"
+    assert lines[0]["converged, whole / half"] == "75 % / 100 %"
+    assert lines[0]["median iterations"] == "3 / 2"
+
+
+def ended(name: str, completions: pd.DataFrame) -> list[pd.DataFrame]:
+    """Tables of images that ended with pixel errors 2 and 4 after 5 iterations."""
+    errors = pd.DataFrame({"iteration": [0, 0, 5, 5, 5], "node": ["0", "0", "0", "0", "1"], "rms": [9, 9, 2, 4, 9]})
+    inference = pd.DataFrame(
+        {
+            "shown": ["whole"] * 4 + ["half"] * 2,
+            "converged": [True, True, True, False, True, True],
+            "steps": [1, 3, 4, 5, 2, 3],
+        }
+    )
+    return [errors.assign(data=name), completions.assign(data=name), inference.assign(data=name)]

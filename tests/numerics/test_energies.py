@@ -98,7 +98,7 @@ def test_gaussian_is_minus_the_log_density_but_for_a_constant(precision: float |
 
 def test_a_fixed_precision_is_exact_in_every_dtype() -> None:
     """.3 in single precision is off by 1e-8: a fixed number is never stored in one."""
-    slope = Gaussian(N, precision=0.3).double().slope(VALUE)
+    slope = Gaussian(N, precision=0.3).double().derivative(VALUE)
     assert torch.equal(slope, 0.3 * VALUE)
 
 
@@ -125,8 +125,8 @@ def test_laplace_is_minus_the_log_density_but_for_a_constant(scale: float) -> No
 def test_laplace_at_its_kink() -> None:
     error = torch.tensor([[-2.0, 0.0, 3.0]], dtype=torch.float64)
     energy = Laplace(0.5)
-    assert energy.slope(error).tolist() == [[-2.0, 0.0, 2.0]]
-    assert energy.bend(error).tolist() == [[0.0, 0.0, 0.0]]
+    assert energy.derivative(error).tolist() == [[-2.0, 0.0, 2.0]]
+    assert energy.second_derivative(error).tolist() == [[0.0, 0.0, 0.0]]
     close(energy.majoriser(error), torch.tensor([[1.0, 4000.0, 2 / 3]], dtype=torch.float64))
 
 
@@ -266,7 +266,7 @@ def test_a_loaded_precision_counts_where_it_is_fixed(copied: Callable[[Energy], 
     close(fixed.gradient(VALUE, PREDICTION)[0], learned.gradient(VALUE, PREDICTION)[0].detach())
     same = Gaussian(N, precision=0.3).double()
     same.load_state_dict(Gaussian(N, precision=0.3).double().state_dict())
-    assert torch.equal(same.slope(VALUE), 0.3 * VALUE)
+    assert torch.equal(same.derivative(VALUE), 0.3 * VALUE)
 
 
 def test_a_precision_released_later_is_learned() -> None:

@@ -38,11 +38,7 @@ from pcnet.learning import (
     Side,
     Unrolled,
 )
-from pcnet.networks import (
-    GraphNetwork,
-    HierarchicalPC,
-    Identity,
-)
+from pcnet.networks import GraphNetwork, HierarchicalPC, Identity, Standard
 
 OUTPUTS = pytest.mark.parametrize(
     "output", [lambda: Gaussian(3, learned=True), Categorical], ids=["Gaussian", "Categorical"]
@@ -101,7 +97,7 @@ def test_nudging_tends_to_the_gradient_at_the_equilibrium(make: Callable[[], Gra
 
 def test_a_strong_negative_nudge_has_no_equilibrium() -> None:
     """Squared error counted -3 times outweighs the hidden level's own: every row diverges, and the error says so."""
-    network = made(HierarchicalPC([2, 2, 2], activation=Identity(), inference=TIGHT))
+    network = made(HierarchicalPC([2, 2, 2], parameterisation=Standard(activation=Identity()), inference=TIGHT))
     rule = Nudged(30.0, nudged=Inference(Momentum(0.3, 0.5), max_steps=5000), side=Side.NEGATIVE)
     with pytest.raises(
         FloatingPointError, match=r"diverged in every row of the batch; lower the step size(.|\n)*row 0 diverged"

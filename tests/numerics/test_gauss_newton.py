@@ -28,6 +28,7 @@ from pcnet import (
 )
 from pcnet.inference.carry import merge
 from pcnet.networks.graph import metric as graph_metric
+from pcnet.networks.graph.outputs import OutputCurvature
 from pcnet.networks.graph.problem import GraphProblem
 from pcnet.typing import State
 
@@ -94,7 +95,7 @@ def somewhere(problem: GraphProblem) -> Tensor:
 def movable(problem: GraphProblem, row: int) -> Tensor:
     """Which units are free."""
     masks = [
-        problem.unheld[n].expand(ROWS, -1)[row] if n in problem.unheld else torch.ones(w, dtype=torch.bool)
+        problem.free_units[n].expand(ROWS, -1)[row] if n in problem.free_units else torch.ones(w, dtype=torch.bool)
         for n, w in zip(problem.names, problem.widths)
     ]
     return torch.cat(masks)
@@ -158,21 +159,22 @@ def test_three_ways_to_solve_the_same_system(make, monkeypatch: pytest.MonkeyPat
     point = problem.at_errors(split(problem, somewhere(problem)))
     gradient = problem.pull_back(point, point.residual)
     share = 1e-3
-    rows = graph_metric.output_rows(problem, point)
-    stiffness = graph_metric._stiffness(problem, point, share, lambda: rows.square().sum(-2))
+    curvature = OutputCurvature(problem.trunk(point))
+    rows = curvature.rows()
+    stiffness = graph_metric._stiffness(problem.trunk(point), share, lambda: rows.square().sum(-2))
     P = stiffness.diag_embed() + rows.mT @ rows
     expected = torch.linalg.solve(P, torch.cat(gradient, -1))
     woodbury = graph_metric.Woodbury.of(stiffness, rows)
-    dense = graph_metric.Dense(torch.linalg.cholesky(P))
-    free = graph_metric.MatrixFree(problem, point, stiffness)
+    dense = graph_metric.Factorised(torch.linalg.cholesky(P))
+    free = graph_metric.MatrixFree(curvature, stiffness)
     for metric in (woodbury, dense, free):
         torch.testing.assert_close(torch.cat(metric.solve(gradient), -1), expected, rtol=1e-7, atol=1e-8)
     length = (expected * (P @ expected.unsqueeze(-1)).squeeze(-1)).sum(-1).sqrt()
     for metric in (woodbury, dense):
         torch.testing.assert_close(metric.length(expected), length)
     whole = torch.randn(ROWS, 2, sum(problem.widths))
-    product = graph_metric.outputs_product(problem, point, whole.split(problem.widths, -1))
-    moving = [point.moving.get(n, torch.ones(w)) for n, w in zip(problem.names, problem.widths)]
+    product = curvature.product(whole.split(problem.widths, -1))
+    moving = [point.movable.get(n, torch.ones(w)) for n, w in zip(problem.names, problem.widths)]
     mask = torch.cat([m.expand(ROWS, -1) for m in moving], -1).unsqueeze(-2)
     torch.testing.assert_close(torch.cat(product, -1), (whole * mask) @ rows.mT @ rows, rtol=1e-10, atol=1e-10)
     monkeypatch.setattr(graph_metric, "LARGE", 1)
@@ -186,7 +188,7 @@ def test_the_smaller_system_is_solved() -> None:
         assert isinstance(problem.gauss_newton(point), form)
     net = HierarchicalPC([30, 3], upward=0.0, downward=1.0)
     problem = net.problem(net.clamp({"0": torch.randn(ROWS, 30)}))
-    assert isinstance(problem.gauss_newton(problem.at(split(problem, somewhere(problem)))), graph_metric.Dense)
+    assert isinstance(problem.gauss_newton(problem.at(split(problem, somewhere(problem)))), graph_metric.Factorised)
 
 
 def test_nothing_to_solve_for_a_free_output() -> None:
@@ -248,7 +250,7 @@ def test_products_with_the_curvature_save_steps(depth: int, gain: float, most: i
 @pytest.mark.parametrize("pixels, causes", [(6, 3), (3, 6)])
 def test_causes_without_stiffness(pixels: int, causes: int) -> None:
     """Nothing predicts them and they have no prior: any that explain the image will do, and are found at once."""
-    net = HierarchicalPC([pixels, causes], upward=0.0, downward=1.0, bias=False)
+    net = HierarchicalPC([pixels, causes], upward=0.0, downward=1.0, parameterisation=Standard(bias=False))
     x = torch.randn(ROWS, pixels)
     problem = net.problem(net.clamp({"0": x}))
     solution = solve(problem, net.sweep(problem), GaussNewton(), atol=1e-9, max_steps=5)

@@ -14,11 +14,9 @@ from pcnet.probing.geometry.subspaces import (
     dimensions_for,
     encoding_directions,
     factor_overlaps,
-    factored_share,
     participation_ratio,
     principal_angles,
     spanned,
-    subspace_overlap,
 )
 from pcnet.processes import filter_beliefs, mess3, product, rrxor, words
 
@@ -116,12 +114,6 @@ def test_principal_angles_are_scipys_also_for_dependent_rows() -> None:
     one, other = rng(4).normal(size=(2, 9)), rng(5).normal(size=(3, 9))
     expected = np.sort(scipy.linalg.subspace_angles(one.T, other.T))
     assert principal_angles(np.vstack([one, one.sum(axis=0)]), other) == pytest.approx(expected, abs=1e-9)
-    assert subspace_overlap(one, np.vstack([one, other])) == pytest.approx(1)
-
-
-def test_random_subspaces_overlap_by_chance() -> None:
-    draws = [subspace_overlap(*np.split(rng(seed).normal(size=(5, 20)), [2])) for seed in range(300)]
-    assert np.mean(draws) == pytest.approx(3 / 20, abs=4 * np.std(draws) / 300**0.5)
 
 
 def test_effective_dimensions_of_known_spectra() -> None:
@@ -134,15 +126,15 @@ def test_effective_dimensions_of_known_spectra() -> None:
     assert dimensions_for(points, 0.8) == 1 and dimensions_for(points, 0.81) == 2
 
 
-def two_factors() -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def two_factors() -> dict[str, np.ndarray]:
     joint = product([mess3(0.15, 0.6), mess3(0.05, 0.85)])
     rows = words(joint, 3)
     beliefs = rows.filtered.numpy().reshape(-1, 3, 3)
-    return rows.filtered.numpy(), {"first": beliefs.sum(axis=2), "second": beliefs.sum(axis=1)}
+    return {"first": beliefs.sum(axis=2), "second": beliefs.sum(axis=1)}
 
 
 def test_planted_factors_are_found_orthogonal_or_not() -> None:
-    _, factors = two_factors()
+    factors = two_factors()
     axes = scipy.linalg.qr(rng(6).normal(size=(12, 12)))[0]
     apart = factors["first"] @ axes[:3] + factors["second"] @ axes[3:6]
     found = factor_overlaps(apart, factors).iloc[0]
@@ -151,17 +143,6 @@ def test_planted_factors_are_found_orthogonal_or_not() -> None:
     # the same axes for both; factors' coordinates live in the plane that sums to zero, and the planes agree
     shared = factors["first"] @ axes[:3] + factors["second"] @ axes[:3]
     assert factor_overlaps(shared, factors).iloc[0].overlap == pytest.approx(1)
-
-
-def test_sum_and_product_of_factors_are_told_apart() -> None:
-    joint, factors = two_factors()
-    axes = scipy.linalg.qr(rng(7).normal(size=(20, 20)))[0]
-    added = factored_share(factors["first"] @ axes[:3] + factors["second"] @ axes[3:6], joint, factors)
-    assert added["factored"] == pytest.approx(1) and added["joint"] == pytest.approx(1)
-    assert added["dimensions_factored"] == 2 + 2 and added["dimensions_joint"] == 3 * 3 - 1
-    assert added["dimensions"] <= 4
-    held = factored_share(joint @ axes[:9], joint, factors)
-    assert held["joint"] == pytest.approx(1) and held["factored"] < 0.99
 
 
 def test_encoding_directions_are_least_squares() -> None:

@@ -12,7 +12,7 @@ from pcnet.energies import Gaussian
 from pcnet.inference import Euler, GaussNewton, Inference, Momentum
 from pcnet.learning import Implicit, Local, Nudged, Side, Unrolled
 from pcnet.networks import TemporalPC
-from pcnet.networks.time.temporal import TokenClamp
+from pcnet.networks.time.steps import StepClamp
 
 LEVELS = pytest.mark.parametrize("levels", [1, 2, 3])
 TIGHT = Inference(GaussNewton(), atol=1e-13, max_steps=200)
@@ -84,7 +84,7 @@ def test_implicit_is_long_unrolling(small_network, levels: int) -> None:
 
 def test_truncated_unrolling_is_another_gradient(small_network) -> None:
     """So that the two tests above can fail: after 8 steps of .1 the values, and the gradient, are far from their limits."""
-    network = small_network(2, gain=1.2)
+    network = small_network(2, scale=1.2)
     exact, other = gradients(EXACT, network), gradients(Unrolled(steps=8, solver=Euler(0.1)), network)
     assert relative_difference(other, exact) > 0.3
 
@@ -123,7 +123,7 @@ def gradient_with_past_held(network: TemporalPC) -> Gradients:
             values, past = (tuple(g[row : row + 1, t] for g in state) for state in (trajectory.values, trajectory.past))
             sizes = [group.shape[-1] for group in values]
             flat = torch.cat(values, -1)[0].requires_grad_()
-            problem = network.problem(TokenClamp(TOKENS[row : row + 1, t], past))
+            problem = network.problem(StepClamp(TOKENS[row : row + 1, t], past))
 
             def split(x: Tensor) -> tuple[Tensor, ...]:
                 return x.unsqueeze(0).split(sizes, -1)  # noqa: B023
@@ -203,11 +203,11 @@ def test_local_is_the_explicit_outer_products(small_network, levels: int, on_exp
         """Of every level, from given values above, or from the prediction above where none are given."""
         result: list[np.ndarray] = []
         for level in reversed(range(levels)):
-            site = f"layers.{level + 1}"
-            own = weight[f"{site}.recurrent.weight"] @ np.tanh(past[level]) + weight[f"{site}.recurrent.bias"]
+            site = f"predictions.{level + 1}"
+            own = weight[f"{site}.layers.0.weight"] @ np.tanh(past[level]) + weight[f"{site}.layers.0.bias"]
             if level + 1 < levels:
                 above = result[0] if values is None else values[level + 1]
-                own = own + weight[f"{site}.above.weight"] @ np.tanh(above)
+                own = own + weight[f"{site}.layers.1.weight"] @ np.tanh(above)
             result.insert(0, own)
         return result
 
@@ -215,19 +215,21 @@ def test_local_is_the_explicit_outer_products(small_network, levels: int, on_exp
         values, past = ([group[row, t].numpy() for group in state] for state in (trajectory.values, trajectory.past))
         seen_by_readout = predictions(values, None)[0] if on_expectation else values[0]
         outcome = TOKENS[row, t + 1] if on_expectation else TOKENS[row, t]
-        logits = weight["layers.0.readout.weight"] @ np.tanh(seen_by_readout) + weight["layers.0.readout.bias"]
+        logits = (
+            weight["predictions.0.layers.0.weight"] @ np.tanh(seen_by_readout) + weight["predictions.0.layers.0.bias"]
+        )
         surprise = np.eye(3)[outcome] - np.exp(logits) / np.exp(logits).sum()
-        expected["layers.0.readout.weight"] -= np.outer(surprise, np.tanh(seen_by_readout)) / count
-        expected["layers.0.readout.bias"] -= surprise / count
+        expected["predictions.0.layers.0.weight"] -= np.outer(surprise, np.tanh(seen_by_readout)) / count
+        expected["predictions.0.layers.0.bias"] -= surprise / count
         for level, prediction in enumerate(predictions(past, values)):
-            site = f"layers.{level + 1}"
+            site = f"predictions.{level + 1}"
             error = values[level] - prediction
             precision = np.exp(weight[f"{site}.energy.log_precision"])
             weighted = precision * error
-            expected[f"{site}.recurrent.weight"] -= np.outer(weighted, np.tanh(past[level])) / count
-            expected[f"{site}.recurrent.bias"] -= weighted / count
+            expected[f"{site}.layers.0.weight"] -= np.outer(weighted, np.tanh(past[level])) / count
+            expected[f"{site}.layers.0.bias"] -= weighted / count
             if level + 1 < levels:
-                expected[f"{site}.above.weight"] -= np.outer(weighted, np.tanh(values[level + 1])) / count
+                expected[f"{site}.layers.1.weight"] -= np.outer(weighted, np.tanh(values[level + 1])) / count
             expected[f"{site}.energy.log_precision"] += (0.5 * precision * error**2 - 0.5) / count
     assert set(found) == set(expected)
     for name in expected:
@@ -255,7 +257,7 @@ def test_local_sees_nothing_of_what_comes_later(small_network) -> None:
     ]
     assert relative_difference(*last) > 0.1, "the third token's own update must differ"
     problem = network.problem(
-        TokenClamp(TOKENS[:, 2], tuple(g[:, 1] for g in network.infer(TOKENS[:, :2], TIGHT).values))
+        StepClamp(TOKENS[:, 2], tuple(g[:, 1] for g in network.infer(TOKENS[:, :2], TIGHT).values))
     )
     network.zero_grad()
     problem.at(tuple(group[:, 2] for group in network.infer(TOKENS[:, :3], TIGHT).values)).energy.mean().backward()
@@ -285,7 +287,7 @@ def test_precisions_of_a_network_are_at_rest_where_they_match_its_errors(small_n
     network = small_network(2)
     generator = torch.Generator().manual_seed(1)
     past = tuple(torch.randn(50, 3, generator=generator, dtype=torch.float64) for _ in range(2))
-    problem = network.problem(TokenClamp(torch.randint(3, (50,), generator=generator), past))
+    problem = network.problem(StepClamp(torch.randint(3, (50,), generator=generator), past))
     spreads = (0.5, 3.0)
     errors = tuple(spread * torch.randn(50, 3, generator=generator, dtype=torch.float64) for spread in spreads)
     values = problem.at_errors(errors).values
@@ -294,7 +296,7 @@ def test_precisions_of_a_network_are_at_rest_where_they_match_its_errors(small_n
         for log_precision, planted in zip(log_precisions, errors, strict=True):
             log_precision.copy_(shift - planted.square().mean(0).log())
         with torch.enable_grad():
-            energy = network.problem(TokenClamp(problem.tokens, past)).at(values).energy.mean()
+            energy = network.problem(StepClamp(problem.tokens, past)).at(values).energy.mean()
             found = torch.autograd.grad(energy, log_precisions)
         for gradient in found:
             torch.testing.assert_close(gradient, torch.full_like(gradient, expected), rtol=0, atol=1e-12)

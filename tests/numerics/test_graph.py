@@ -159,7 +159,7 @@ def graph(nodes: list[Node], predictions: list[Prediction]) -> PCGraph:
 
 def upwards() -> Case:
     """a -> b -> c -> d, a skip a -> c, and a classifier at the end."""
-    up = [Dense(5, 4, Tanh()), ActiveDense(4, 6, Softplus(), gain=0.7), Dense(6, 3)]
+    up = [Dense(5, 4, Tanh()), ActiveDense(4, 6, Softplus(), scale=0.7), Dense(6, 3)]
     skip = Dense(5, 6, bias=False)
     b_energy = Gaussian(4, learned=True, precision=torch.tensor([0.5, 1.0, 2.0, 3.0]))
     network = graph(
@@ -180,7 +180,7 @@ def upwards() -> Case:
 
 def downwards() -> Case:
     """d -> c -> b -> a with an image of zeros and ones at a, and a heavy-tailed prior on top."""
-    down = [Dense(3, 6, Tanh()), Dense(6, 4, Tanh(), gain=1.4), Dense(4, 5)]
+    down = [Dense(3, 6, Tanh()), Dense(6, 4, Tanh(), scale=1.4), Dense(4, 5)]
     network = graph(
         [Node("a", 5), Node("b", 4), Node("c", 6), Node("d", 3, KurtoticPrior(0.6))],
         [

@@ -10,8 +10,10 @@ from pcnet.energies import Gaussian, GaussianPrior, Huber
 from pcnet.inference import FixedSteps
 from pcnet.inference.equilibrium import scale
 from pcnet.learning import Example, Local
-from pcnet.networks import ActiveDense, Dense, HierarchicalPC, LeakyReLU, MuPC, ReLU, Softplus, hierarchy
-from pcnet.networks.graph.problem import GraphPoint, GraphProblem
+from pcnet.networks import ActiveDense, Dense, HierarchicalPC, LeakyReLU, MuPC, ReLU, Softplus, Standard, hierarchy
+from pcnet.networks.graph.chain import dense_chain
+from pcnet.networks.graph.point import GraphPoint
+from pcnet.networks.graph.problem import GraphProblem
 
 
 def network(widths: tuple[int, ...] = (7, 6, 5, 6, 3), **settings: object) -> HierarchicalPC:
@@ -33,6 +35,10 @@ def looped(problem: GraphProblem, x: tuple[Tensor, ...], step_size: float, steps
     return problem.at(x)
 
 
+def descended(problem: GraphProblem, x: tuple[Tensor, ...], step_size: float, steps: int) -> GraphPoint:
+    return FixedSteps(step_size, steps).run(problem, x).point
+
+
 def assert_same(left: GraphPoint, right: GraphPoint) -> None:
     for name in ("values", "residual", "energy", "signals"):
         torch.testing.assert_close(getattr(left, name), getattr(right, name), rtol=1e-12, atol=1e-13)
@@ -50,20 +56,20 @@ def assert_same(left: GraphPoint, right: GraphPoint) -> None:
 @pytest.mark.parametrize("steps", [1, 2, 3, 20])
 @torch.no_grad()
 def test_the_program_is_the_loop(settings: dict, steps: int) -> None:
-    problem = case(network(**settings))
-    assert problem.structure.chain
+    problem = case(network(parameterisation=Standard(**settings)))
+    assert dense_chain(problem.structure)
     swept = problem.swept
     anywhere = tuple(group + 0.3 * torch.sin(group + 1) for group in swept)
     for start in (swept, anywhere):
         kept = tuple(group.clone() for group in start)
-        assert_same(problem.descend(start, 0.1, steps), looped(problem, start, 0.1, steps))
+        assert_same(descended(problem, start, 0.1, steps), looped(problem, start, 0.1, steps))
         assert all(torch.equal(a, b) for a, b in zip(start, kept))
 
 
 @torch.no_grad()
 def test_second_derivatives_at_a_point_of_the_program() -> None:
     problem = case(network())
-    flowed = problem.descend(problem.swept, 0.1, 9)
+    flowed = descended(problem, problem.swept, 0.1, 9)
     direction = tuple(torch.cos(group) for group in flowed.values)
     mine = problem.hessian_product(flowed, direction)
     torch.testing.assert_close(
@@ -78,14 +84,14 @@ def test_second_derivatives_at_a_point_of_the_program() -> None:
         network(energies={2: Gaussian(5, learned=True)}),
         network(energies={2: Gaussian(5, precision=2.0)}),
         network(priors={1: GaussianPrior(0.1)}),
-        network(activation=Softplus()),
+        network(parameterisation=Standard(activation=Softplus())),
         network(upward=2.0),
         network(upward=0.0, downward=1.0),
         network(upward=1.0, downward=1.0),
         network((7, 5, 5, 5, 3), parameterisation=MuPC()),
         hierarchy([7, 4, 3], [ActiveDense(7, 4), Dense(4, 3)]).double(),
         hierarchy([7, 4, 3], [Dense(7, 4), Dense(4, 3, ReLU())]).double(),
-        hierarchy([7, 4, 3], [Dense(7, 4, gain=2.0), Dense(4, 3)]).double(),
+        hierarchy([7, 4, 3], [Dense(7, 4, scale=2.0), Dense(4, 3)]).double(),
         network((7, 3)),
     ],
     ids=lambda net: str(net).replace("\n", "")[-60:],
@@ -94,17 +100,17 @@ def test_second_derivatives_at_a_point_of_the_program() -> None:
 def test_everything_else_takes_the_loop(net: HierarchicalPC) -> None:
     problem = case(net)
     start = problem.swept
-    assert_same(problem.descend(start, 0.1, 4), looped(problem, start, 0.1, 4)) if start else None
+    assert_same(descended(problem, start, 0.1, 4), looped(problem, start, 0.1, 4)) if start else None
 
 
 def test_what_is_free_decides() -> None:
     net = network()
     x = torch.zeros(2, 7).double()
-    assert not net.problem(net.clamp({"0": x})).structure.chain
+    assert not dense_chain(net.problem(net.clamp({"0": x})).structure)
     half = net.clamp({"0": x, "4": x[:, :3]}, observed={"4": torch.tensor([True, True, False])})
-    assert not net.problem(half).structure.chain
+    assert not dense_chain(net.problem(half).structure)
     middle = net.clamp({"0": x, "2": x[:, :5], "4": x[:, :3]})
-    assert not net.problem(middle).structure.chain
+    assert not dense_chain(net.problem(middle).structure)
 
 
 def test_weights_that_moved_are_seen() -> None:
@@ -129,7 +135,7 @@ def test_what_changes_in_the_network_is_seen_by_the_next_problem() -> None:
     net = network(energies={2: Gaussian(5)})
     problem = case(net)
     x, values = problem.clamped.values, tuple(torch.sin(group + 1).requires_grad_() for group in problem.swept)
-    assert problem.structure.chain
+    assert dense_chain(problem.structure)
     assert problem.at(values).energy.shape == (5,)
     net.predictions[1].energy.log_precision.requires_grad_()
     net.predictions[2].layers[0] = Dense(5, 6, ReLU()).double()
@@ -145,7 +151,7 @@ def test_what_changes_in_the_network_is_seen_by_the_next_problem() -> None:
         changed = case(net)
         torch.testing.assert_close(changed.at(values).residual, expected, rtol=1e-12, atol=1e-13)
         torch.testing.assert_close(changed.at(values).energy, sum(costs), rtol=1e-12, atol=1e-13)
-        assert_same(changed.descend(values, 0.1, 4), looped(changed, values, 0.1, 4))
+        assert_same(descended(changed, values, 0.1, 4), looped(changed, values, 0.1, 4))
 
 
 def test_local_learns_the_same_by_either_way() -> None:

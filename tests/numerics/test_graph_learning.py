@@ -50,6 +50,7 @@ from pcnet.networks import (
     Identity,
     MuPC,
     Softplus,
+    Standard,
     convolution,
     hierarchy,
 )
@@ -121,7 +122,9 @@ def test_local_after_so_many_steps_is_the_outer_products_there() -> None:
 
 def test_local_in_the_case_done_by_hand() -> None:
     """x = 1, W = (2, 3), y = 1: hidden .5, errors -1.5 and -.5, F* 1.25, and dF/dW = -error times what was sent."""
-    network = HierarchicalPC([1, 1, 1], activation=Identity(), bias=False, inference=TIGHT).double()
+    network = HierarchicalPC(
+        [1, 1, 1], parameterisation=Standard(activation=Identity(), bias=False), inference=TIGHT
+    ).double()
     first, second = (p.layers[0].weight for p in network.predictions)
     with torch.no_grad():
         first.fill_(2.0), second.fill_(3.0)
@@ -135,7 +138,9 @@ def test_local_in_the_case_done_by_hand() -> None:
 def test_local_in_the_published_linear_case() -> None:
     """Two samples with a known equilibrium: mean F* 5/6, outer products of its errors."""
     weights = [[[1, 2], [0, -1], [0.5, 0.5]], [[1, 0, -1], [2, 1, 0]], [[1, -1]]]
-    network = HierarchicalPC([2, 3, 2, 1], activation=Identity(), bias=False, inference=TIGHT).double()
+    network = HierarchicalPC(
+        [2, 3, 2, 1], parameterisation=Standard(activation=Identity(), bias=False), inference=TIGHT
+    ).double()
     W = [torch.tensor(w, dtype=torch.float64) for w in weights]
     with torch.no_grad():
         for p, w in zip(network.predictions, W):

@@ -10,6 +10,7 @@ import torch
 from pcnet.processes import (
     GeneralizedHiddenMarkovModel,
     HiddenMarkovModel,
+    MixedStatePresentation,
     coin,
     even,
     filter_beliefs,
@@ -18,13 +19,24 @@ from pcnet.processes import (
     mixed_state_presentation,
     rrxor,
     sample,
-    stationary_distribution,
     z1r,
 )
 
 
 def source(p: float, q: float) -> HiddenMarkovModel:
     return HiddenMarkovModel([[[1 - p, p], [0, 1 - q]], [[0, 0], [q, 0]]])
+
+
+def word_probability(found: MixedStatePresentation, word: tuple[int, ...]) -> float:
+    """By following the word's tokens from state to state."""
+    state, probability = 0, 1.0
+    for token in word:
+        assert state >= 0
+        probability *= float(found.probabilities[state, token])
+        if probability == 0:
+            return 0.0
+        state = int(found.successors[state, token])
+    return probability
 
 
 @pytest.mark.parametrize(
@@ -49,7 +61,7 @@ def test_words_are_as_probable_as_their_matrix_products(process):
             for token in word:
                 row = row @ process.transition_matrices[token].numpy()
             expected = pytest.approx(row.sum(), rel=1e-12, abs=1e-300)
-            assert found.word_probability(torch.tensor(word, dtype=torch.int64)) == expected
+            assert word_probability(found, word) == expected
 
 
 @pytest.mark.parametrize("process", [even(0.3), rrxor(), mess3()])
@@ -106,9 +118,6 @@ def test_what_lies_beyond_is_counted():
     assert not found.recurrent.any()
     with pytest.raises(ValueError, match="these 100 are not closed: with probability 0"):
         _ = found.stationary_distribution
-    with pytest.raises(ValueError, match="has left the 100 mixed states"):
-        for word in itertools.product(range(3), repeat=6):
-            found.word_probability(torch.tensor(word))
 
 
 def test_beliefs_that_converge_without_end_are_not_closed():
@@ -143,7 +152,7 @@ def blocks(rng: np.random.Generator, tokens: int, order: int) -> np.ndarray:
 
 
 def backwards(matrices: np.ndarray) -> np.ndarray:
-    law = stationary_distribution(matrices).numpy()
+    law = HiddenMarkovModel(matrices).stationary_distribution.numpy()
     return np.einsum("xji,j,i->xij", matrices, law, 1 / law)
 
 
@@ -212,7 +221,7 @@ def test_generalised_processes_close_in_any_basis():
 def test_rare_tokens_are_no_impossible_ones():
     found = mixed_state_presentation(golden_mean(1e-14))
     assert (len(found), found.closed) == (3, True) or found.merged > 0
-    assert found.word_probability(torch.tensor([1, 0])) == pytest.approx(1e-14, rel=1e-9)
+    assert word_probability(found, (1, 0)) == pytest.approx(1e-14, rel=1e-9)
     tiny = HiddenMarkovModel([[[1 - 1e-300, 1e-300], [1, 0]], [[0, 0], [0, 0]]])
     assert torch.isfinite(mixed_state_presentation(tiny).states).all()
 
@@ -220,10 +229,10 @@ def test_rare_tokens_are_no_impossible_ones():
 @pytest.mark.parametrize(
     "arguments, error, message",
     [
-        ({"max_states": 0}, ValueError, "max_states must be at least 1, got 0"),
-        ({"max_states": 2.5}, TypeError, "max_states must be an integer"),
-        ({"tolerance": -1e-9}, ValueError, "tolerance must be finite and at least 0"),
-        ({"tolerance": float("nan")}, ValueError, "tolerance must be finite and at least 0"),
+        ({"max_states": 0}, ValueError, "^max_states "),
+        ({"max_states": 2.5}, TypeError, "^max_states "),
+        ({"tolerance": -1e-9}, ValueError, "^tolerance "),
+        ({"tolerance": float("nan")}, ValueError, "^tolerance "),
     ],
 )
 def test_bad_limits_are_refused(arguments, error, message):
@@ -251,4 +260,6 @@ def test_a_stationary_law_of_many_states():
     found = mixed_state_presentation(matrices)
     assert found.closed
     law = found.stationary_distribution
-    torch.testing.assert_close(law @ found.states, stationary_distribution(matrices), atol=1e-10, rtol=0)
+    torch.testing.assert_close(
+        law @ found.states, HiddenMarkovModel(matrices).stationary_distribution, atol=1e-10, rtol=0
+    )

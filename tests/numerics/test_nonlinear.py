@@ -8,15 +8,16 @@ from sklearn.linear_model import Ridge
 
 from pcnet.probing import (
     AdditiveHistory,
+    ControlBank,
     LinearProbe,
     NonlinearProbe,
-    Presence,
+    PresenceCheck,
     Protocol,
     Subject,
-    check_presence,
     probe,
-    probe_with,
+    reservoir,
 )
+from pcnet.probing.regression.nonlinear import held_out_r2
 from pcnet.processes import rrxor, words
 
 QUICK = Protocol(fold_seeds=(0,))
@@ -37,48 +38,58 @@ def random_signs():
     return signs * BELIEFS @ embedding + 0.005 * random.standard_normal((len(BELIEFS), 8))
 
 
+def ask(features, num_others=1, banks=(), estimator=BENT):
+    return PresenceCheck(with_features(None), num_others, estimator=estimator).ask(features, banks)
+
+
 def test_planted_trap_is_present_and_not_linear():
-    check = check_presence(with_features(random_signs()), QUICK, BENT, num_permutations=3)
-    assert check.linear.features < 0.05
-    assert check.answer is Presence.NOT_LINEAR
-    assert check.nonlinear.features > check.nonlinear.history + 0.1
-    assert str(check).startswith("present, not linear\nlinear: R2 ")
+    present, comparisons = ask(random_signs(), num_others=3)
+    gains = {each.control: each.gain for each in comparisons}
+    assert present and list(gains) == ["linear probe", "additive_history", "shuffled"]
+    assert gains["linear probe"] > 0.5 and min(gains.values()) > 0
+    assert comparisons[-1].p_value == 1 / 4  # ahead of three permutations
 
 
 @pytest.mark.slow
 def test_planted_trap_at_full_strength():
-    check = check_presence(with_features(random_signs()))
-    assert check.answer is Presence.NOT_LINEAR and check.num_permutations == 19
-    assert check.nonlinear.features > 0.8
+    networks = [reservoir(POPULATION, 8, 0.9, np.random.default_rng(seed)) for seed in range(19)]
+    banks = [ControlBank("networks", networks)]
+    present, comparisons = ask(random_signs(), 19, banks, NonlinearProbe())
+    assert present and [each.p_value for each in comparisons[2:]] == [0.05, 0.05]
 
 
-def test_embedded_belief_is_linear():
+def test_embedded_belief_is_no_gain_of_a_nonlinear_probe():
     features = BELIEFS @ np.random.default_rng(0).standard_normal((5, 8))
-    check = check_presence(with_features(features), QUICK, BENT, num_permutations=1)
-    assert check.answer is Presence.LINEAR and check.linear.features > 0.999
+    present, comparisons = ask(features)
+    assert not present and len(comparisons) == 1 and comparisons[0].gain < 0.001
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_noise_holds_nothing(seed):
     noise = np.random.default_rng(seed).standard_normal((len(BELIEFS), 8))
-    assert check_presence(with_features(noise), QUICK, BENT, num_permutations=1).answer is Presence.ABSENT
+    assert not ask(noise)[0]
 
 
 def test_the_tokens_themselves_hold_nothing_beyond_themselves():
-    # one-hot history names the word, so what bends enough could compute the belief from it: that is no evidence
-    history = AdditiveHistory().features(with_features(None))
-    check = check_presence(with_features(history), QUICK, BENT, num_permutations=1)
-    assert check.answer is Presence.ABSENT
+    # one-hot history names the word, so a flexible probe could compute the belief from it: that is no evidence
+    assert not ask(AdditiveHistory().features(with_features(None)))[0]
+
+
+def test_untrained_networks_hold_nothing_beyond_other_untrained_networks():
+    # a nonlinear probe reads more from remembered words than from the tokens: only other networks show that
+    states = [reservoir(POPULATION, 12, 0.9, np.random.default_rng(seed)) for seed in range(4)]
+    present, comparisons = ask(states[2], 3, [ControlBank("networks", [*states[:2], states[3]])])
+    assert not present
+    assert [each.control for each in comparisons] == ["linear probe", "additive_history", "networks"]
+    assert comparisons[1].gain > 0.1 and comparisons[2].gain <= 0
 
 
 def test_linear_estimator_scores_as_the_protocol_does():
     features = np.random.default_rng(0).standard_normal((len(BELIEFS), 6)) + BELIEFS[:, :1]
     whole = with_features(features)
-    ours = probe_with(LinearProbe(QUICK.alphas), features, whole, QUICK).set_index("weights")
-    theirs = probe(features, BELIEFS, POPULATION.lengths, POPULATION.probabilities, QUICK, offsets=(True,))
-    theirs = theirs[theirs["position"] == "all"].set_index("weights")
-    for name in ("r2", "rmse", "rows", "n_eff", "features"):
-        np.testing.assert_allclose(ours[name], theirs[name].loc[ours.index], atol=1e-9)
+    theirs = probe(features, BELIEFS, POPULATION, QUICK, offsets=(True,))
+    (expected,) = theirs[(theirs["position"] == "all") & (theirs["weights"] == "equal")]["r2"]
+    assert held_out_r2(LinearProbe(QUICK.alphas), whole.data(features), QUICK) == pytest.approx(expected, abs=1e-9)
 
 
 def test_probe_is_ridge_on_features_and_gaussian_bumps():

@@ -7,7 +7,6 @@ import torch
 from pcnet.probing import (
     AdditiveHistory,
     ConstrainedBelief,
-    Gain,
     LastToken,
     LastTokensTable,
     MarkovApproximation,
@@ -19,15 +18,15 @@ from pcnet.probing import (
     ShuffledEverywhere,
     ShuffledKeepingLastToken,
     Subject,
-    UntrainedCopies,
-    UntrainedNetwork,
     affinely_invisible_belief,
     belief_beyond_next_token_law,
+    control_population_r2,
     decode,
-    gain_over,
+    permutation_scores,
     population_r2,
     probe,
-    summarise,
+    reservoir,
+    score_control,
 )
 from pcnet.probing.rows.targets import equal_rows
 from pcnet.processes import golden_mean, mess3, rrxor, words, z1r
@@ -61,11 +60,11 @@ def populations():
 )
 def test_controls_reach_their_oracle_values(populations, control, expected):
     for process, value in expected.items():
-        assert control.population_r2(populations[process]) == pytest.approx(value, abs=0.00051)
+        assert control_population_r2(control, populations[process]) == pytest.approx(value, abs=0.00051)
 
 
 def test_constrained_belief_on_rrxor_up_to_length_nine():
-    assert ConstrainedBelief().population_r2(subject(rrxor(), 9)) == pytest.approx(0.162, abs=0.00051)
+    assert control_population_r2(ConstrainedBelief(), subject(rrxor(), 9)) == pytest.approx(0.162, abs=0.00051)
 
 
 def variance(values, population):
@@ -108,16 +107,17 @@ def test_invisible_part_of_the_belief(populations, process, part):
     emission = population.process.transition_matrices.sum(2).numpy().T
     # moving along it leaves the law alone; what remains is an affine function of the law
     np.testing.assert_allclose(invisible @ emission, 0, atol=1e-12)
-    rows = population.words.lengths, population.words.probabilities
-    assert population_r2(population.words.next_token_laws, beliefs - invisible, *rows) == pytest.approx(1.0, abs=1e-9)
+    assert population_r2(population.words.next_token_laws, beliefs - invisible, population.words) == pytest.approx(
+        1.0, abs=1e-9
+    )
     share = variance(invisible, population.words) / variance(beliefs, population.words)
     assert share == pytest.approx(part, abs=0.1 if process == "z1r" else 0.0005)
 
 
 def test_next_token_law_explains_nothing_of_the_invisible_part_of_rrxor(populations):
     invisible = affinely_invisible_belief(rrxor(), populations["rrxor"].words)
-    rows = populations["rrxor"].words.lengths, populations["rrxor"].words.probabilities
-    assert population_r2(populations["rrxor"].words.next_token_laws, invisible, *rows) == pytest.approx(0, abs=1e-9)
+    population = populations["rrxor"].words
+    assert population_r2(population.next_token_laws, invisible, population) == pytest.approx(0, abs=1e-9)
 
 
 def test_history_stands_by_its_distance_from_the_newest_token():
@@ -131,7 +131,7 @@ def test_history_stands_by_its_distance_from_the_newest_token():
 def test_softmax_of_exact_logits_is_the_next_token_law():
     exact = subject(mess3(), 6, logits=words(mess3(), 6).next_token_laws.log() + 5.0)
     np.testing.assert_allclose(ModelSoftmax().features(exact), exact.words.next_token_laws, atol=1e-12)
-    assert ModelSoftmax().population_r2(exact) == pytest.approx(1.0, abs=1e-9)
+    assert control_population_r2(ModelSoftmax(), exact) == pytest.approx(1.0, abs=1e-9)
 
 
 def test_random_subspace_is_an_orthonormal_view_of_the_features():
@@ -145,15 +145,13 @@ def test_each_permutation_scores_as_if_it_were_alone():
     population = words(rrxor(), 7)
     features = np.random.default_rng(0).standard_normal((population.num_words, 6)) + population.filtered[:, :1].numpy()
     control, whole = ShuffledBeliefs(num_permutations=4), Subject(rrxor(), population, population.filtered, features)
-    order = control.permutations(population)
-    scores = control.permutation_scores(whole, QUICK)
+    order = control.orders(population)
+    scores = permutation_scores([control], whole, QUICK)["shuffled"]
     for replicate in range(4):
         assert sorted(order[:, replicate]) == list(range(population.num_words))
         assert (population.lengths[order[:, replicate]] == population.lengths).all()
         assert (order[:, replicate] != np.arange(population.num_words)).any()
-        alone = probe(
-            features, population.filtered[order[:, replicate]], population.lengths, population.probabilities, QUICK
-        )
+        alone = probe(features, population.filtered[order[:, replicate]], population, QUICK)
         ours = scores[scores["replicate"] == replicate].drop(columns="replicate").reset_index(drop=True)
         np.testing.assert_allclose(ours["r2"], alone["r2"], atol=1e-9)
         assert ours.drop(columns=["r2", "rmse"]).equals(alone.drop(columns=["r2", "rmse"]))
@@ -166,9 +164,9 @@ def test_shuffled_beliefs_are_worth_nothing_even_with_good_features():
     )
     whole = Subject(rrxor(), population, population.filtered, features)
     # reference/probing.md, fact 3: shuffled beliefs score -.006 to -.001
-    scores = ShuffledBeliefs(num_permutations=100).score(whole, QUICK, offsets=(True,))
+    scores = score_control(ShuffledBeliefs(num_permutations=100), whole, QUICK, offsets=(True,))
     assert scores[scores["position"] == "all"]["r2"].between(-0.01, 0.005).all()
-    every = ShuffledBeliefs(num_permutations=100).permutation_scores(whole, QUICK, offsets=(True,))
+    every = permutation_scores([ShuffledBeliefs(num_permutations=100)], whole, QUICK, offsets=(True,))["shuffled"]
     every = every[(every["position"] == "all") & (every["weights"] == "equal")]["r2"]
     (reported,) = scores[(scores["position"] == "all") & (scores["weights"] == "equal")]["r2"]
     assert reported == pytest.approx(np.sort(every)[94:96].mean(), abs=2e-4)
@@ -177,48 +175,8 @@ def test_shuffled_beliefs_are_worth_nothing_even_with_good_features():
 
 def test_short_words_decode_by_the_fit_without_the_first_fold():
     population = words(mess3(), 5)
-    decoded = decode(population.filtered, population.filtered, population.lengths, population.probabilities, QUICK)
+    decoded = decode(population.filtered, population.filtered, population, QUICK)
     np.testing.assert_allclose(decoded, population.filtered, atol=1e-4)
-
-
-def test_no_gain_where_the_law_gives_the_belief_away():
-    whole = subject(mess3(), 5, features=words(mess3(), 5).filtered)
-    for answer in gain_over(NextTokenLaw(), whole, QUICK).values():
-        assert not answer.decidable
-        assert answer.gains == () and np.isnan(answer.gain)
-        assert str(answer) == "not decidable on this process: next_token alone explains 1.000"
-
-
-def test_gain_counts_what_features_add_to_the_control():
-    population = words(rrxor(), 9)
-    whole = Subject(rrxor(), population, population.filtered, population.filtered)
-    alone = probe(population.next_token_laws, population.filtered, population.lengths, population.probabilities)
-    alone = alone[(alone["position"] == "all") & alone["offset"]]
-    for weights, answer in gain_over(NextTokenLaw(), whole).items():
-        # the beliefs themselves explain everything, so the gain is what the law leaves
-        np.testing.assert_allclose(answer.gains, 1 - alone[alone["weights"] == weights]["r2"], atol=1e-4)
-        assert answer.decidable and answer.gain == pytest.approx(np.median(answer.gains))
-
-
-def test_gain_is_in_words():
-    answer = Gain("last_token", 0.149, (0.1, 0.3, 0.2))
-    assert str(answer) == "gain over last_token +0.200 (+0.100 to +0.300 over 3 fold seeds); it alone can explain 0.149"
-    assert not Gain("anything", float("nan"), ()).decidable
-
-
-def test_summary_takes_medians_and_ranges_over_fold_seeds():
-    population = words(mess3(), 5)
-    features = np.random.default_rng(0).standard_normal((population.num_words, 2)) + population.filtered[:, :2].numpy()
-    scores = probe(features, population.filtered, population.lengths, population.probabilities).assign(model="planted")
-    summary = summarise(scores)
-    assert len(summary) == 2 * 2 * 3
-    for row in summary.itertuples():
-        group = scores[
-            (scores["offset"] == row.offset) & (scores["position"] == row.position) & (scores["weights"] == row.weights)
-        ]
-        assert (row.model, row.fold_seeds, row.rows) == ("planted", 5, group["rows"].iloc[0])
-        values = sorted(group["r2"])
-        assert (row.r2_min, row.r2, row.r2_max) == (values[0], values[2], values[4])
 
 
 @pytest.mark.parametrize("order", [1, 2, 3, 4])
@@ -226,8 +184,8 @@ def test_summary_takes_medians_and_ranges_over_fold_seeds():
 def test_markov_approximation_knows_what_the_table_of_endings_knows(populations, process, order):
     # the belief after the last k tokens alone is the expected belief of the words that end in them
     population = populations[process]
-    exact = LastTokensTable(order).population_r2(population)
-    assert MarkovApproximation(order).population_r2(population) == pytest.approx(exact, abs=1e-9)
+    exact = control_population_r2(LastTokensTable(order), population)
+    assert control_population_r2(MarkovApproximation(order), population) == pytest.approx(exact, abs=1e-9)
     # and it remembers a whole word if that is no longer
     whole = population.words.lengths <= order
     features = MarkovApproximation(order).features(population)
@@ -239,7 +197,7 @@ def test_markov_approximation_knows_what_the_table_of_endings_knows(populations,
 )
 def test_shuffles_exchange_what_they_say(control):
     population = words(rrxor(), 7)
-    order = control.permutations(population)
+    order = control.orders(population)
     lengths, last = population.lengths.numpy(), population.last_tokens.numpy()
     assert all(sorted(column) == list(range(population.num_words)) for column in order.T)
     if isinstance(control, ShuffledKeepingLastToken):
@@ -251,26 +209,17 @@ def test_shuffles_exchange_what_they_say(control):
 def test_keeping_the_last_token_leaves_what_the_last_token_knows(populations):
     population = populations["mess3"]
     whole = Subject(mess3(), population.words, population.targets, LastToken().features(population))
-    scores = ShuffledKeepingLastToken(num_permutations=3).score(whole, QUICK, offsets=(True,))
-    alone = LastToken().score(population, QUICK, offsets=(True,))
+    scores = score_control(ShuffledKeepingLastToken(num_permutations=3), whole, QUICK, offsets=(True,))
+    alone = score_control(LastToken(), population, QUICK, offsets=(True,))
     pick = (scores["position"] == "all") & (scores["weights"] == "equal")
     assert scores[pick]["r2"].item() == pytest.approx(alone[pick]["r2"].item(), abs=0.01)
-    none = ShuffledEverywhere(num_permutations=3).score(whole, QUICK, offsets=(True,))
+    none = score_control(ShuffledEverywhere(num_permutations=3), whole, QUICK, offsets=(True,))
     assert none[none["position"] == "all"]["r2"].max() < 0.01
 
 
 def test_untrained_network_scores_as_its_published_kin(populations):
     # reference/probing.md, fact 3: an untrained 64-unit network scores .641-.654 on rrxor up to length 10
-    scores = UntrainedNetwork(width=64, spectral_radii=(0.5,), num_seeds=1).score(
-        populations["rrxor"], QUICK, offsets=(True,)
-    )
+    population = populations["rrxor"]
+    states = reservoir(population.words, 64, 0.5, np.random.default_rng(0))
+    scores = probe(states, population.targets, population.words, QUICK, offsets=(True,))
     assert scores[(scores["position"] == "all")]["r2"].between(0.5, 0.75).all()
-
-
-def test_the_best_untrained_copy_is_the_one_to_beat():
-    population = words(rrxor(), 7)
-    random = np.random.default_rng(0).standard_normal((3, population.num_words, 4))
-    random[1, :, 0] += 3 * population.filtered[:, 0].numpy()
-    whole = Subject(rrxor(), population, population.filtered)
-    best = UntrainedCopies(lambda seed: random[seed]).score(whole, QUICK)
-    assert best.equals(whole.probe(random[1], QUICK, (True, False)))

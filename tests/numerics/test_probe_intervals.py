@@ -8,11 +8,9 @@ from sklearn.metrics import r2_score
 
 from pcnet.probing import (
     Interval,
-    NoInterval,
     Protocol,
     bootstrap_interval,
     cluster_fits,
-    paired_rows,
     paired_seeds,
     seed_interval,
 )
@@ -105,8 +103,6 @@ def test_training_seeds_have_students_interval():
     assert isinstance(found, Interval)
     assert (found.low, found.high) == pytest.approx((low, high))
     assert str(found) == "0.914 (0.880 to 0.948, 95 % over 5 training seeds)"
-    alone = seed_interval([0.5])
-    assert isinstance(alone, NoInterval) and str(alone) == "0.500 (one training seed: no interval)"
 
 
 def test_paired_seeds_is_students_test():
@@ -118,34 +114,6 @@ def test_paired_seeds_is_students_test():
     assert paired_seeds([2.0, 3.0], [1.0, 2.0]).p_value == 0
 
 
-def test_paired_rows_is_a_t_test_of_the_clusters_where_the_variance_is_known():
-    generator = np.random.default_rng(5)
-    # targets +1 and -1 in every cluster: their variance is the same in every draw
-    targets, groups = np.tile([[1.0], [-1.0]], (200, 1)), np.repeat(np.arange(200), 2)
-    first = generator.random(400)
-    for shift in (0.0, 0.02, 0.04):
-        second = first + 0.3 * (generator.random(400) - 0.5 + shift)
-        change = (first - second).reshape(200, 2).sum(axis=1)
-        expected = scipy.stats.ttest_1samp(change, 0)
-        found = paired_rows(first, second + 1, targets, groups)  # a constant offset shows in the estimate
-        assert found.difference.estimate == pytest.approx(-(change.sum() - 400) / 400)
-        found = paired_rows(first, np.maximum(second, 0), targets, groups)
-        expected = scipy.stats.ttest_1samp((first - np.maximum(second, 0)).reshape(200, 2).sum(axis=1), 0)
-        assert found.p_value == pytest.approx(expected.pvalue, abs=0.03)
-
-
-def test_pairing_sees_what_two_intervals_do_not():
-    errors, targets, groups = sample(6, clusters=100)
-    better = 0.97 * errors
-    alone, other = bootstrap_interval(better, targets, groups), bootstrap_interval(errors, targets, groups)
-    assert alone.low < other.high
-    found = paired_rows(better, errors, targets, groups)
-    assert found.p_value < 0.01 and found.difference.low > 0
-    swapped = paired_rows(errors, better, targets, groups)
-    assert swapped.difference.estimate == pytest.approx(-found.difference.estimate)
-    assert paired_rows(errors, errors, targets, groups).p_value == 1
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -155,7 +123,7 @@ def test_pairing_sees_what_two_intervals_do_not():
         (lambda: bootstrap_interval(np.zeros(3), np.zeros((4, 1)), np.arange(4)), r"errors \(3,\)"),
         (lambda: bootstrap_interval(np.full(20, np.nan), np.zeros((20, 1)), np.arange(20)), "row 0: error nan"),
         (lambda: bootstrap_interval(np.zeros(20), np.zeros((20, 1)), np.arange(20)), "all rows are equal"),
-        (lambda: seed_interval([]), "at least 1"),
+        (lambda: seed_interval([0.5]), "at least 2"),
         (lambda: seed_interval([0.1, np.inf]), r"scores\[1\]=inf"),
         (lambda: paired_seeds([0.1], [0.2]), "at least 2"),
         (lambda: paired_seeds([0.1, 0.2], [0.2, 0.3, 0.1]), "first has 2 scores and second 3"),

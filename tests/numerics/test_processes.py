@@ -2,12 +2,14 @@
 
 import itertools
 import math
+import textwrap
 import time
 
 import numpy as np
 import pytest
 import torch
 
+from pcnet import processes
 from pcnet.processes import (
     HiddenMarkovModel,
     coin,
@@ -20,7 +22,6 @@ from pcnet.processes import (
     rrxor,
     sample,
     simple_nonunifilar_source,
-    stationary_distribution,
     z1r,
     zrr,
 )
@@ -159,7 +160,7 @@ def test_the_simple_nonunifilar_source_is_a_renewal_process(p, q):
 @pytest.mark.parametrize(
     "matrices, error, message",
     [
-        (None, TypeError, "transition_matrices must be an array of real numbers.*NoneType"),
+        (None, TypeError, "^transition_matrices "),
         ("mess3", TypeError, "got str"),
         ([[[1j]]], TypeError, "complex128"),
         (torch.ones(1, 1, 1, dtype=torch.complex64), TypeError, "complex"),
@@ -169,7 +170,7 @@ def test_the_simple_nonunifilar_source_is_a_renewal_process(p, q):
         (np.ones((0, 2, 2)), ValueError, r"got \(0, 2, 2\)"),
         ([[[0.5, 0.5], [math.nan, 1.0]]], ValueError, r"transition_matrices\[0, 1, 0\] = nan"),
         ([[[0.5, 0.5], [math.inf, 1.0]]], ValueError, r"transition_matrices\[0, 1, 0\] = inf"),
-        ([[[1.0]], [[0.25]], [[-0.25]]], ValueError, r"transition_matrices\[2, 0, 0\] = -0.25.*at least 0"),
+        ([[[1.0]], [[0.25]], [[-0.25]]], ValueError, r"transition_matrices\[2, 0, 0\] = -0.25"),
         ([[[0.5, 0.5], [0.5, 0.4]]], ValueError, r"transition_matrices\[:, 1, :\] sums to 0.9.*state 1 must sum to 1"),
         ([[[1.0 + 2e-9]]], ValueError, "must sum to 1"),
     ],
@@ -204,7 +205,7 @@ def test_parameters_out_of_range_are_refused(build, message):
 
 
 def test_a_parameter_that_is_no_number_is_refused():
-    with pytest.raises(TypeError, match=r"p must be a number.*str"):
+    with pytest.raises(TypeError, match=r"^p "):
         coin("0.5")
 
 
@@ -229,7 +230,7 @@ def test_a_parameter_that_is_no_number_is_refused():
     ],
 )
 def test_stationary_law_in_closed_form(process, expected):
-    np.testing.assert_allclose(stationary_distribution(process), expected, rtol=1e-14, atol=0)
+    np.testing.assert_allclose(process.stationary_distribution, expected, rtol=1e-14, atol=0)
 
 
 @pytest.mark.parametrize("num_states", [1, 2, 5, 20])
@@ -256,12 +257,12 @@ def test_transient_states_have_exactly_no_mass():
 def test_two_recurrent_classes_are_refused_by_name():
     chain = [[0.5, 0.5, 0, 0], [1, 0, 0, 0], [0, 0, 0.3, 0.7], [0, 0, 0.5, 0.5]]
     with pytest.raises(ValueError, match=r"isn't unique.*2 recurrent classes of states, \[0, 1\], \[2, 3\]"):
-        stationary_distribution(HiddenMarkovModel([chain]))
+        _ = HiddenMarkovModel([chain]).stationary_distribution
 
 
 def test_frozen_mess3_has_no_unique_stationary_law():
     with pytest.raises(ValueError, match="3 recurrent classes"):
-        stationary_distribution(mess3(x=0))
+        _ = mess3(x=0).stationary_distribution
 
 
 # Samples
@@ -336,10 +337,10 @@ def test_sampling_and_filtering_keep_up_with_training():
 @pytest.mark.parametrize(
     "sizes, error, message",
     [
-        ((0, 3), ValueError, "num_sequences must be at least 1, got 0"),
-        ((3, -1), ValueError, "length must be at least 1, got -1"),
-        ((2.0, 3), TypeError, "num_sequences must be an integer, got float"),
-        ((2, True), TypeError, "length must be an integer, got bool"),
+        ((0, 3), ValueError, "^num_sequences "),
+        ((3, -1), ValueError, "^length "),
+        ((2.0, 3), TypeError, "^num_sequences "),
+        ((2, True), TypeError, "^length "),
     ],
 )
 def test_impossible_sizes_are_refused(sizes, error, message):
@@ -348,5 +349,12 @@ def test_impossible_sizes_are_refused(sizes, error, message):
 
 
 def test_a_seed_is_no_generator():
-    with pytest.raises(TypeError, match=r"generator must be a torch\.Generator, got int"):
+    with pytest.raises(TypeError, match=r"^generator "):
         sample(coin(), 1, 1, 0)
+
+
+def test_the_example_of_the_package_runs(capsys: pytest.CaptureFixture) -> None:
+    example = processes.__doc__.split("::\n\n")[1].split("\n\n")[0]
+    exec(textwrap.dedent(example), {"torch": torch} | vars(processes))
+    shapes, number, _ = capsys.readouterr().out.splitlines()
+    assert "([64, 10]) torch.Size([64, 10, 3])" in shapes and int(number) == sum(3**n for n in range(1, 11))

@@ -93,14 +93,14 @@ def test_rows_of_a_dense_random_model_follow_a_flat_dirichlet_law():
 @pytest.mark.parametrize(
     "arguments, sparsity, error, message",
     [
-        ((0, 2), 0.0, ValueError, "num_states must be at least 1, got 0"),
-        ((2, 0), 0.0, ValueError, "vocab_size must be at least 1, got 0"),
-        ((2.0, 2), 0.0, TypeError, "num_states must be an integer, got float"),
-        ((3, 2), 50, ValueError, r"sparsity must lie in \[0, 0.833333\].*not a percentage.*got 50"),
-        ((3, 2), 0.9, ValueError, r"sparsity must lie in \[0, 0.833333\].*got 0.9"),
-        ((3, 2), -0.1, ValueError, "sparsity must lie in"),
-        ((3, 2), math.nan, ValueError, "sparsity must lie in"),
-        ((3, 2), "0.5", TypeError, "sparsity must be a number, got str"),
+        ((0, 2), 0.0, ValueError, "^num_states "),
+        ((2, 0), 0.0, ValueError, "^vocab_size "),
+        ((2.0, 2), 0.0, TypeError, "^num_states "),
+        ((3, 2), 50, ValueError, r"^sparsity .*0\.833333"),
+        ((3, 2), 0.9, ValueError, "^sparsity "),
+        ((3, 2), -0.1, ValueError, "^sparsity "),
+        ((3, 2), math.nan, ValueError, "^sparsity "),
+        ((3, 2), "0.5", TypeError, "^sparsity "),
     ],
 )
 def test_what_no_random_model_can_be_is_refused(arguments, sparsity, error, message):
@@ -202,15 +202,15 @@ def test_the_closest_machine_is_named_where_none_fits():
 @pytest.mark.parametrize(
     "arguments, options, error, message",
     [
-        ((3, 1), {}, ValueError, "vocab_size must be at least 2 for 3 states"),
-        ((0, 2), {}, ValueError, "num_states must be at least 1, got 0"),
-        ((3, 2), {"entropy_rate": (0.7, 0.8)}, ValueError, "entropy_rate lies between 0 and 0.693147 nats"),
-        ((3, 2), {"complexity": (1.2, 2)}, ValueError, r"complexity lies between 0 and 1.09861 nats.*\[1.2, 2\]"),
-        ((3, 2), {"excess_entropy": (-2, -1)}, ValueError, "excess_entropy lies between"),
+        ((3, 1), {}, ValueError, "^vocab_size "),
+        ((0, 2), {}, ValueError, "^num_states "),
+        ((3, 2), {"entropy_rate": (0.7, 0.8)}, ValueError, r"^entropy_rate .*0\.693147"),
+        ((3, 2), {"complexity": (1.2, 2)}, ValueError, r"^complexity .*1\.09861"),
+        ((3, 2), {"excess_entropy": (-2, -1)}, ValueError, "^excess_entropy "),
         ((3, 2), {"entropy_rate": (0.5, 0.4)}, ValueError, "least <= greatest"),
         ((3, 2), {"entropy_rate": (math.nan, 0.4)}, ValueError, "least <= greatest"),
-        ((3, 2), {"entropy_rate": 0.5}, TypeError, r"entropy_rate must be a range of two numbers.*got 0.5"),
-        ((3, 2), {"max_tries": 0}, ValueError, "max_tries must be at least 1"),
+        ((3, 2), {"entropy_rate": 0.5}, TypeError, "^entropy_rate "),
+        ((3, 2), {"max_tries": 0}, ValueError, "^max_tries "),
     ],
 )
 def test_what_no_machine_can_be_is_refused(arguments, options, error, message):
@@ -220,5 +220,5 @@ def test_what_no_machine_can_be_is_refused(arguments, options, error, message):
 
 @pytest.mark.parametrize("build", [random_epsilon_machine, random_hmm])
 def test_a_seed_is_no_generator(build):
-    with pytest.raises(TypeError, match=r"generator must be a torch\.Generator, got int"):
+    with pytest.raises(TypeError, match=r"^generator "):
         build(2, 2, 0)

@@ -168,16 +168,16 @@ def test_arrays_and_single_sequences_are_taken():
 @pytest.mark.parametrize(
     "sequences, arguments, error, message",
     [
-        ([0.0, 1.0] * 5, {}, TypeError, "sequences must be integers, got list of type float64"),
+        ([0.0, 1.0] * 5, {}, TypeError, "^sequences "),
         ([[[0, 1]]], {}, ValueError, r"must have a shape \(L,\) or \(B, L\)"),
         ([], {}, TypeError, "integers"),
-        ([0, 1, -1, 0], {}, ValueError, r"sequences\[0, 2\] = -1 is no token; legal are 0..1"),
-        ([[0, 1, 0], [0, 0, 4]], {"vocab_size": 3}, ValueError, r"sequences\[1, 2\] = 4 is no token; legal are 0..2"),
+        ([0, 1, -1, 0], {}, ValueError, r"sequences\[0, 2\] = -1"),
+        ([[0, 1, 0], [0, 0, 4]], {"vocab_size": 3}, ValueError, r"sequences\[1, 2\] = 4"),
         ([0, 1, 0], {"max_length": 3}, ValueError, r"3 \+ 1, must be at most the length of the sequences, 3"),
-        ([0, 1, 0], {"max_length": 0}, ValueError, "max_length must be at least 1"),
-        ([0, 1, 0], {"max_length": 1.5}, TypeError, "max_length must be an integer"),
-        ([0, 1, 0], {"future_length": 0}, ValueError, "future_length must be at least 1"),
-        ([0, 1, 0], {"significance": 1.0}, ValueError, r"significance must be in \(0, 1\), got 1.0"),
+        ([0, 1, 0], {"max_length": 0}, ValueError, "^max_length "),
+        ([0, 1, 0], {"max_length": 1.5}, TypeError, "^max_length "),
+        ([0, 1, 0], {"future_length": 0}, ValueError, "^future_length "),
+        ([0, 1, 0], {"significance": 1.0}, ValueError, "^significance "),
         ([0] * 100, {"max_length": 61, "vocab_size": 2}, ValueError, "too long for 2 tokens"),
     ],
 )

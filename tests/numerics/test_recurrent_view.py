@@ -30,6 +30,7 @@ from pcnet.networks import (
     PCGraph,
     Prediction,
     Skip,
+    Standard,
     Tanh,
 )
 from pcnet.networks.graph.recurrent_view import RecurrentView
@@ -106,7 +107,7 @@ def skipping() -> GraphProblem:
 
 def linear(widths: tuple[int, ...] = WIDTHS, seed: int = 0) -> GraphProblem:
     energies = {level: Gaussian(width, learned=True) for level, width in enumerate(widths)}
-    network = filled(HierarchicalPC(widths, activation=Identity(), energies=energies))
+    network = filled(HierarchicalPC(widths, parameterisation=Standard(activation=Identity()), energies=energies))
     ends = {"0": normal(2, widths[0], seed=seed + 5), str(len(widths) - 1): normal(2, widths[-1], seed=seed + 6)}
     return network.problem(network.clamp(ends))
 

@@ -16,6 +16,7 @@ from pcnet.processes import (
     mess3,
     next_token_law,
     observe,
+    product,
     rrxor,
     sample,
     token_log_probabilities,
@@ -23,7 +24,6 @@ from pcnet.processes import (
     z1r,
 )
 from pcnet.processes.beliefs.sampling import TableSampler, sample_batches
-from pcnet.processes.models.compose import product
 
 LEVEL = 1e-3
 """Level of every chi-square test; with fixed seeds, an outcome is the same in every run."""
@@ -192,11 +192,11 @@ def test_several_generators_at_once_draw_what_each_draws():
 
 @pytest.mark.parametrize("draw", [sample, observe])
 def test_bad_requests_are_refused(draw):
-    with pytest.raises(ValueError, match="num_sequences must be at least 1, got 0"):
+    with pytest.raises(ValueError, match=r"^num_sequences "):
         draw(mess3(), 0, 3, seeded())
-    with pytest.raises(TypeError, match="length must be an integer, got float"):
+    with pytest.raises(TypeError, match=r"^length "):
         draw(mess3(), 1, 3.0, seeded())
-    with pytest.raises(TypeError, match=r"generator must be a torch\.Generator, got int"):
+    with pytest.raises(TypeError, match=r"^generator "):
         draw(mess3(), 1, 3, 0)
 
 
@@ -255,5 +255,5 @@ def test_states_of_a_product_can_have_emitted_its_tokens():
 
 def test_an_impossible_token_of_one_factor_is_impossible():
     process = product([mess3(), golden_mean()])
-    with pytest.raises(ValueError, match=r"tokens\[0\] is impossible: after its first 1 tokens.*tokens\[0, 1\] = 3"):
+    with pytest.raises(ValueError, match=r"tokens\[0\].*first 1 tokens.*tokens\[0, 1\] = 3"):
         filter_beliefs(process, torch.tensor([[1, 3, 0]]))

@@ -102,7 +102,7 @@ def test_inside_the_ball_the_step_is_newton() -> None:
     step = found.step[0]
     torch.testing.assert_close(step, torch.linalg.solve(hessian[0], right[0]), rtol=0, atol=1e-9)
     assert found.length[0].item() == pytest.approx(step.norm().item(), rel=1e-9)
-    assert found.slope[0].item() == pytest.approx(-(right[0] @ step).item(), rel=1e-9)
+    assert found.directional_derivative[0].item() == pytest.approx(-(right[0] @ step).item(), rel=1e-9)
     assert found.curvature[0].item() == pytest.approx((step @ hessian[0] @ step).item(), rel=1e-9)
 
 

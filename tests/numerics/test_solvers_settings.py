@@ -1,6 +1,8 @@
 """Settings, reports and refusals: what a person who uses solvers meets."""
 
 import re
+from collections.abc import Collection
+from functools import partial
 
 import pytest
 import torch
@@ -16,7 +18,6 @@ from pcnet.inference import (
     ErrorProblem,
     Euler,
     FixedSteps,
-    FlowProblem,
     GaussNewton,
     Heun,
     InErrors,
@@ -26,11 +27,13 @@ from pcnet.inference import (
     NewtonCG,
     Point,
     Relaxation,
+    Solution,
     Solver,
     Status,
     solve,
     unroll,
 )
+from pcnet.inference.equilibrium import Program
 from pcnet.typing import State
 
 
@@ -70,31 +73,48 @@ def test_fixed_steps_call_nothing_converged_and_name_what_diverged() -> None:
     assert solution.residual[0].tolist() == [0, 0]
 
 
-class Flow(FlowProblem):
-    """x' = -x with a program of its own, which halves x however long it is asked to go on."""
-
-    calls: list[tuple[float, int]]
+class Halving(Equilibrium):
+    """x' = -x with a program for plain descent, which halves x however long it is asked to go on."""
 
     def __init__(self) -> None:
-        self.calls = []
+        self.calls: list[tuple[float, int]] = []
 
-    def rows(self, index: Tensor) -> "Flow":
+    def rows(self, index: Tensor) -> "Halving":
         return self
 
     def at(self, x: State) -> Point:
         return Point(x, x)
 
-    def descend(self, values: State, step_size: float, steps: int) -> Point:
-        self.calls.append((step_size, steps))
-        return self.at(tuple(0.5 * group for group in values))
+    def faster(self, relaxation: Relaxation) -> Program | None:
+        def halve(problem: Equilibrium, values: State, step_size: float, steps: int) -> Point:
+            self.calls.append((step_size, steps))
+            return self.at(tuple(0.5 * group for group in values))
+
+        return partial(relaxation.follow, halve, self) if isinstance(relaxation, FixedSteps) else None
 
 
 def test_fixed_steps_leave_the_way_to_a_problem_that_has_a_program_for_it() -> None:
-    problem = Flow()
+    problem = Halving()
     solution = FixedSteps(0.1, 12).run(problem, (matrix([8.0]),), record=(12, 0, 5))
     assert problem.calls == [(0.1, 5), (0.1, 7)]
     assert [solution.trace[k][0].item() for k in (0, 5, 12)] == [8, 4, 2]
     assert solution.residual.item() == 2
+
+
+class Known(Halving):
+    """x' = -x, whose equilibrium needs no search."""
+
+    def faster(self, relaxation: Relaxation) -> Program | None:
+        def answer(values: State, record: Collection[int]) -> Solution:
+            return Inference(Euler(1.0), max_steps=0).relax(self, (torch.zeros_like(values[0]),), record)
+
+        return answer if isinstance(relaxation, Inference) else None
+
+
+def test_every_way_of_relaxing_asks_the_problem_first() -> None:
+    start = (matrix([8.0]),)
+    assert Inference(Euler(0.1), max_steps=2).run(Known(), start).values[0].item() == 0
+    assert FixedSteps(0.1, 1).run(Known(), start).values[0].item() == pytest.approx(7.2)
 
 
 def test_both_ways_of_relaxing_are_relaxations() -> None:

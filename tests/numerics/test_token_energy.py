@@ -255,7 +255,7 @@ def test_nudged_metric_adds_the_curvature_of_positive_nudges(token_case, levels:
 
         def forecast(errors: Tensor) -> Tensor:
             weights = case.weights
-            return weights.logits(weights.settle(weights.bases(own.at_errors(split(errors, values)).values)))[0]  # noqa: B023
+            return weights.logits(weights.sweep(weights.bases(own.at_errors(split(errors, values)).values)))[0]  # noqa: B023
 
         jacobian = torch.autograd.functional.jacobian(forecast, flat(own.errors(values)))[:, 0]
         law = torch.from_numpy(np.exp(forecast_by_formula(case.weights, rows(case.values)[row])))

@@ -10,7 +10,8 @@ from pcnet.probing import Protocol, probe
 from pcnet.probing.geometry.distances import distance_r2
 from pcnet.probing.geometry.location import at_a_glance, site_states, where
 from pcnet.probing.geometry.shapes import procrustes_residual
-from pcnet.probing.geometry.unsupervised import observed_futures, own_futures, predictive_geometry
+from pcnet.probing.geometry.unsupervised import predictive_geometry
+from pcnet.probing.interventions.futures import own_futures
 from pcnet.probing.rows.prefix_walk import walk
 from pcnet.processes import mess3, rrxor, words
 
@@ -26,7 +27,7 @@ def exact_futures(process, rows, ahead: int) -> np.ndarray:
 
 
 def r2(features, targets, rows) -> float:
-    table = probe(features, targets, rows.lengths, rows.probabilities, ONE, (True,))
+    table = probe(features, targets, rows, ONE, (True,))
     return float(table[(table.position == "all") & (table.weights == "equal")].r2.iloc[0])
 
 
@@ -102,19 +103,9 @@ def test_model_futures_are_products_of_its_own_laws(model) -> None:
             assert chances[steps, future].prod() == pytest.approx(float(laws[row, column]), rel=1e-3)
 
 
-def test_observed_futures_are_the_continuations() -> None:
-    tokens = np.array([[0, 1, 1, 0], [2, 2, 0, 1]])
-    seen = observed_futures(tokens, positions=2, ahead=2, vocab_size=3)
-    assert (
-        seen.argmax(axis=1).tolist() == [1 * 3 + 1, 1 * 3 + 0, 2 * 3 + 0, 0 * 3 + 1] and (seen.sum(axis=1) == 1).all()
-    )
-    with pytest.raises(ValueError, match="tokens has length 4"):
-        observed_futures(tokens, positions=3, ahead=2, vocab_size=3)
-
-
 def test_bad_input_is_one_clear_error() -> None:
     rows = words(rrxor(0.5, 0.5), 4)
-    with pytest.raises(ValueError, match="tokens=0"):
+    with pytest.raises(ValueError, match="horizon=0"):
         own_futures(GRU(2, width=3), rows, 0)
     with pytest.raises(ValueError, match="tolerance=2"):
         predictive_geometry(rows.filtered, rows.filtered, rows, tolerance=2)
@@ -145,7 +136,7 @@ def test_where_gives_the_protocols_scores_site_by_site() -> None:
         "all error",
     }
     seen = walk(models["100"], rows, ["layers.1.value", "layers.2.value"])
-    both = probe(seen.features("*"), rows.filtered, rows.lengths, rows.probabilities, ONE, (True,))
+    both = probe(seen.features("*"), rows.filtered, rows, ONE, (True,))
     mine = table[(table.checkpoint == "100") & (table.site == "all value") & (table.target == "filtered")]
     mine = mine[mine.iteration == "equilibrium"]
     assert np.allclose(mine.r2, both.r2, equal_nan=True) and list(mine.position) == list(both.position)

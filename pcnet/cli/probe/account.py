@@ -5,7 +5,7 @@ import pandas as pd
 from pcnet.cli.probe.controls import NETWORKS
 from pcnet.cli.probe.question import Question
 from pcnet.cli.probe.scores import ALL_TOGETHER, SUBSPACES, headline_rows
-from pcnet.probing.verdict.gain import DECIDABLE_BELOW
+from pcnet.probing.controls.tested import DECIDABLE_BELOW
 
 LABELS = {
     "": "the site itself",
@@ -46,11 +46,12 @@ def summary_of(scores: pd.DataFrame) -> pd.DataFrame:
     return found
 
 
-def text(summary: pd.DataFrame, question: Question) -> str:
+def text(summary: pd.DataFrame, readings: pd.DataFrame, question: Question) -> str:
     """The table, and a sentence for each site.
 
     Args:
         summary: from ``summary_of``.
+        readings: from ``readings_of``.
         question: what was decoded.
     """
     rows = question.rows
@@ -65,13 +66,20 @@ def text(summary: pd.DataFrame, question: Question) -> str:
     for site in [*sites, ""]:
         lines += [site or "without looking at a site"]
         lines += [_line(row) for row in summary[summary["site"] == site].itertuples()]
-    return "\n".join([*lines, "", *(_sentence(summary, site) for site in sites)])
+        lines += [_reading(row) for row in readings[readings["site"] == site].itertuples()]
+    meanings = [f"({meaning})" for meaning in dict.fromkeys(readings["meaning"])]
+    return "\n".join([*lines, *meanings, "", *(_sentence(summary, site) for site in sites)])
 
 
 def _line(row: tuple) -> str:
     # a shuffle has one deal to folds
     spread = f"{row.r2_min:.3f} to {row.r2_max:.3f}" if row.r2_max > row.r2_min else ""
     return f"    {row.label:40}{row.features:9}{row.r2:9.3f}{spread:>24}{row.rmse:9.4f}"
+
+
+def _reading(row: tuple) -> str:
+    chance = "" if row.chance != row.chance else f"by chance {row.chance:.3f}"
+    return f"    {row.measure.replace('_', ' '):40}{row.value:18.3f}{chance:>24}"
 
 
 def _sentence(summary: pd.DataFrame, site: str) -> str:

@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from pcnet.card import Entry, catalogue
 from pcnet.probing import Rows
-from pcnet.processes import HiddenMarkovModel, Process
+from pcnet.processes import HiddenMarkovModel, Process, product
 
 PIECE = 2**22
 """Numbers that are made at once."""
@@ -24,7 +24,7 @@ def process_of(name: str | None, matrices: Path | None, rest: list[str], seed: i
     """The process that is named, with the parameters that follow, or the one whose matrices are given.
 
     Args:
-        name: of the catalogue, or None.
+        name: of the catalogue, or None; several with commas between them run side by side, a product.
         matrices: a file with (V, S, S) instead of it, or None.
         rest: what is left of the command line: ``--parameter value``.
         seed: of processes that are drawn at random.
@@ -38,10 +38,15 @@ def process_of(name: str | None, matrices: Path | None, rest: list[str], seed: i
         if rest:
             raise ValueError(f"--matrices takes the place of a process and its parameters; {rest[0]} makes no sense")
         return HiddenMarkovModel(opened("--matrices", matrices))
-    entries = catalogue()
-    if name not in entries:
-        raise ValueError(f"--process: none is called {name!r}; there are {', '.join(entries)}")
-    return entries[name].make(_parameters(entries[name], rest), seed)
+    entries, names = catalogue(), name.split(",")
+    for each in names:
+        if each not in entries:
+            raise ValueError(f"--process: none is called {each!r}; there are {', '.join(entries)}")
+    if len(names) == 1:
+        return entries[name].make(_parameters(entries[name], rest), seed)
+    if rest:
+        raise ValueError(f"--process {name} takes the factors as they are; {rest[0]} makes no sense")
+    return product([entries[each].make({}, seed) for each in names])
 
 
 def _parameters(entry: Entry, rest: list[str]) -> dict:

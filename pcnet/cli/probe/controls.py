@@ -1,4 +1,4 @@
-"""Features that know less than a model might, for rows of somebody's sequences: made a few rows at a time."""
+"""Features that know less than a model might, for the rows of given sequences: made a few rows at a time."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pcnet.cli.probe.arrays import Scratch
 from pcnet.cli.probe.question import Question
-from pcnet.probing import Rows, constrained_belief, reservoir
+from pcnet.probing import ConstrainedBelief, NextTokenLaw, Rows, reservoir
 from pcnet.probing.controls.banks import SPECTRAL_RADII
 from pcnet.probing.rows.history import one_hot, tokens_by_lag
 
@@ -43,7 +43,7 @@ def of_tokens(question: Question, scratch: Scratch) -> Named:
     """
     rows, history = question.rows, tokens_by_lag(question.rows)
     if question.target != "next_token":
-        yield "next_token", rows.next_token_laws.numpy()
+        yield NextTokenLaw.name, rows.next_token_laws.numpy()
     for k in range(1, min(LONGEST_ENDING, history.shape[1]) + 1):
         endings = rows.by_suffix(k).labels
         if endings.max() < MOST_COLUMNS:
@@ -53,7 +53,7 @@ def of_tokens(question: Question, scratch: Scratch) -> Named:
     lags = min(history.shape[1], max(1, MOST_COLUMNS // symbols))
     with _indicators(history[:, :lags] + 1, symbols, scratch) as features:
         yield "additive_history" if lags == history.shape[1] else f"additive_history_{lags}", features
-    yield "constrained", constrained_belief(question.process, rows)
+    yield ConstrainedBelief.name, ConstrainedBelief().features(question.subject())
 
 
 @contextmanager

@@ -1,17 +1,16 @@
-"""The calibrated answer for rows that somebody sampled: on all words up to the length at which none is missing."""
+"""The calibrated answer for sampled rows: on all words up to the length at which none is missing."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from pcnet.cli.probe.exchange import Repeats
 from pcnet.cli.probe.question import Question
-from pcnet.probing import VERDICT_PROTOCOL, Answer, Examination, Subject, Verdict, default_banks, examine, holm
-from pcnet.probing.controls.banks import as_features, least_members
-from pcnet.probing.controls.tested import ControlTest, softmax_test
+from pcnet.probing import VERDICT_PROTOCOL, DefaultBanks, Judge, Subject, Verdict
+from pcnet.probing.controls.banks import least_members
+from pcnet.probing.rows.repeats import Repeats
 from pcnet.processes import Words, words
 
 LEVEL = 0.05
@@ -50,7 +49,7 @@ def judge(
     seed: int,
     progress: Callable[[str], None],
 ) -> tuple[Verdict | None, str]:
-    """Yes, no or not decidable here for every site, Holm's correction over sites included; and what to print.
+    """What `pcnet.probing.judge` answers for every site, Holm's correction over sites included; and what to print.
 
     Args:
         question: whose rows hold all words up to some length.
@@ -63,14 +62,19 @@ def judge(
         No verdict, and the reason, where too many words are missing or equal words have different activations.
     """
     try:
-        repeats = Repeats.of(question.rows)
+        repeats = question.rows.repeats
         for name, features in [*sites.items(), *([] if logits is None else [("--logits", logits)])]:
             _require_one_each(name, features, repeats, question)
         ground = _ground(question, repeats)
     except NoVerdict as reason:
         return None, f"no verdict: {reason}"
-    verdict = _examined(question, ground, sites, logits, seed, progress)
-    length = len(ground.words.levels)
+    least, every = least_members(len(sites), LEVEL), ground.words
+    banks = [DefaultBanks(max(MEMBERS, least), seed)]
+    subject = Subject(question.process, every, every.filtered)
+    ask = Judge(subject, banks, LEVEL, max(PERMUTATIONS, least), seed, progress)
+    mine = {name: features[ground.rows] for name, features in sites.items()}
+    verdict = ask(mine, None if logits is None else logits[ground.rows])
+    length = len(every.levels)
     return verdict, f"On all {ground.words.num_words:,} words of up to {length} tokens{ground.stop}:\n{verdict}"
 
 
@@ -87,12 +91,7 @@ def _ground(question: Question, repeats: Repeats) -> Ground:
             f"every word of up to {length} tokens is there{stop}; it takes all words up to a length, {LEAST_WORDS} of them "
             f"longer than {short} tokens, and {scored} are"
         )
-    every = words(question.process, length)
-    mine = repeats.first[lengths <= length]
-    known = question.rows.tokens.numpy()[mine][:, :length]
-    matched = np.empty(len(mine), dtype=np.int64)
-    matched[_sorted(every.tokens.numpy())] = mine[_sorted(known)]
-    return Ground(every, matched, stop)
+    return Ground(words(question.process, length), repeats.first[lengths <= length], stop)
 
 
 def _longest(there: Int[np.ndarray, " lengths"], possible: Int[np.ndarray, " lengths"]) -> tuple[int, str]:
@@ -116,10 +115,6 @@ def _possible(question: Question, repeats: Repeats, num_lengths: int) -> Int[np.
     return found.astype(np.int64)
 
 
-def _sorted(tokens: Int[np.ndarray, "n L"]) -> Int[np.ndarray, " n"]:
-    return np.lexsort(tokens.T[::-1])
-
-
 def _require_one_each(name: str, features: Float[np.ndarray, "N D"], repeats: Repeats, question: Question) -> None:
     """NoVerdict unless rows that have seen the same word hold the same."""
     largest, difference, where = 0.0, 0.0, 0
@@ -137,44 +132,3 @@ def _require_one_each(name: str, features: Float[np.ndarray, "N D"], repeats: Re
             f"{name} differs by {difference:.3g} after equal tokens (sequences {other} and {one}, position {at}): the "
             "model isn't deterministic, or sees what follows"
         )
-
-
-def _examined(
-    question: Question,
-    ground: Ground,
-    sites: Mapping[str, Float[np.ndarray, "N D"]],
-    logits: Float[np.ndarray, "N V"] | None,
-    seed: int,
-    progress: Callable[[str], None],
-) -> Verdict:
-    process, every = question.process, ground.words
-    subject = Subject(process, every, every.filtered)
-    least = least_members(len(sites), LEVEL)
-    members, permutations = max(MEMBERS, least), max(PERMUTATIONS, least)
-    examinations: dict[int, Examination] = {}
-    extra: tuple[ControlTest, ...] = ()
-    found: list[Verdict] = []
-    for number, (name, features) in enumerate(sites.items(), start=1):
-        progress(f"verdict on {name}, {number} of {len(sites)}")
-        width = features.shape[1]
-        if width not in examinations:
-            banks = default_banks(every, width, process.num_states, process.vocab_size, members, seed)
-            examinations[width] = Examination.of(subject, banks)
-        if logits is not None and not extra:
-            targets = examinations[width].subject.targets
-            extra = (softmax_test(replace(subject, targets=targets, logits=logits[ground.rows])),)
-        mine = {name: as_features(features[ground.rows])}
-        found.append(examine(examinations[width], mine, extra, LEVEL, permutations, seed))
-    return _together(found)
-
-
-def _together(found: list[Verdict]) -> Verdict:
-    """One verdict on all sites: p values that allow for their number."""
-    each = [verdict.sites[0] for verdict in found]
-    if all(site.answer is not Answer.UNDECIDABLE for site in each):
-        corrected = holm([site.p_value for site in each])
-        each = [
-            replace(site, p_value=float(p), answer=Answer.YES if p <= LEVEL else Answer.NO)
-            for site, p in zip(each, corrected, strict=True)
-        ]
-    return replace(found[0], sites=tuple(each), features=tuple(verdict.features[0] for verdict in found))

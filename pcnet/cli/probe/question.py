@@ -83,9 +83,11 @@ class Question:
         }
         return replace(self, groups=makers[groups]())
 
-    def subject(self, features: Float[np.ndarray, "N D"] | None = None) -> Subject:
+    def subject(
+        self, features: Float[np.ndarray, "N D"] | None = None, logits: Float[np.ndarray, "N V"] | None = None
+    ) -> Subject:
         """For the controls of the library."""
-        return Subject(self.process, self.rows, self.targets, features, groups=self.groups)
+        return Subject(self.process, self.rows, self.targets, features, logits, self.groups)
 
     @property
     def shown_beliefs(self) -> Float[np.ndarray, "N S"] | None:

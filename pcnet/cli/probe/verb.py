@@ -3,16 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
-
-    from pcnet.cli.probe.arrays import Scratch
-    from pcnet.cli.probe.question import Question
 
 DESCRIPTION = """\
 Ask whether activations linearly encode the beliefs of the process that made the tokens. Scores are held out and stand
@@ -25,15 +16,16 @@ beside those of controls that know less; see README for what they mean.
 Activations are (B, L, D), or an .npz of several named sites; tokens are (B, L), from the process's start on, and
 activation t has seen tokens 0..t. The process's own parameters are options, as in `pcnet process NAME --help`."""
 EPILOG = """\
-the folder then holds probe.png and probe.svg, summary.csv (what is printed), scores.csv (every fold seed and position)
-and, with --verdict, verdict.csv. For each site of 64 features, 1000 sequences of 10 tokens take ten seconds and 30,000
-a minute and a half; a verdict on 350 to 1000 words takes six to eight more
+the folder then holds probe.png and probe.svg, summary.csv (what is printed), scores.csv (every fold seed and position),
+readings.csv (calibration of decoded beliefs, overlaps of a product's factors) and, with --verdict, verdict.csv. For
+each site of 64 features, 1000 sequences of 10 tokens take ten seconds and 30,000 a minute and a half; a verdict on 350 to
+1000 words takes six to eight more
 
 exit codes: 0 done, 2 something was wrong with the call, 130 interrupted"""
-FOLDER = Path("runs/probe")
 TARGETS = ("filtered", "predicted", "beyond", "next_token", "future")
 GROUPS = ("word", "sequence", "belief", "suffix")
-DEFAULT_SUFFIX, DEFAULT_STEPS = 3, 3
+SUFFIX, STEPS = 3, 3
+"""Tokens of --groups suffix and of --target future by default."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -47,7 +39,13 @@ def main(arguments: Sequence[str]) -> int:
     """
     known, rest = _parser().parse_known_args(arguments)
     try:
-        return _answer(known, rest)
+        _check(known)
+        known.steps = STEPS if known.steps is None else known.steps
+        known.suffix = SUFFIX if known.suffix is None else known.suffix
+        from pcnet.cli.probe.answer import answer
+
+        print(answer(known, rest, _progress))
+        return 0
     except (ValueError, TypeError, OSError) as error:
         _progress("")
         print(f"pcnet probe: {' '.join(str(error).split())}", file=sys.stderr)
@@ -73,16 +71,16 @@ def _parser() -> argparse.ArgumentParser:
         help="what to decode: the filtered belief (default), the predicted one, the belief beyond any function of the "
         "next-token law, that law, or the law of the next --steps tokens",
     )
-    parser.add_argument("--steps", type=int, metavar="K", help=f"tokens of --target future (default: {DEFAULT_STEPS})")
+    parser.add_argument("--steps", type=int, metavar="K", help=f"tokens of --target future (default: {STEPS})")
     parser.add_argument(
         "--groups", choices=GROUPS, default="word", help="rows that stay together when dealt to folds (default: word)"
     )
-    parser.add_argument(
-        "--suffix", type=int, metavar="K", help=f"of --groups suffix (default: {DEFAULT_SUFFIX} tokens)"
-    )
+    parser.add_argument("--suffix", type=int, metavar="K", help=f"of --groups suffix (default: {SUFFIX} tokens)")
     parser.add_argument("--permutations", type=int, default=100, metavar="N", help="of shuffled beliefs (default: 100)")
     parser.add_argument(
-        "--verdict", action="store_true", help="also answer yes, no or not decidable here, at the 5 %% level"
+        "--verdict",
+        action="store_true",
+        help="also answer yes, no, not decidable here, or present and not linear, at the 5 %% level",
     )
     parser.add_argument("--seed", type=int, default=0, metavar="INTEGER", help="of every draw (default: 0)")
     return parser
@@ -96,66 +94,16 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--logits", type=Path, metavar="FILE.npy", help="(B, L, V) of the next token: the model's softmax as a control"
     )
-    parser.add_argument("--process", metavar="NAME", help="what made the tokens; `pcnet process` lists the names")
+    parser.add_argument(
+        "--process",
+        metavar="NAME",
+        help="what made the tokens; `pcnet process` lists the names; NAME,NAME is a product, each token a pair",
+    )
     parser.add_argument("--matrices", type=Path, metavar="FILE.npy", help="an array (V, S, S) instead of --process")
     parser.add_argument(
         "--site", action="append", metavar="NAME", help="of an .npz, any number of times (default: all its sites)"
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="where files go (default: runs/probe/ACTIVATIONS)")
-
-
-def _answer(known: argparse.Namespace, rest: list[str]) -> int:
-    _check(known)
-    from pcnet.cli.probe import arrays
-    from pcnet.cli.probe.account import text
-    from pcnet.cli.probe.question import Question
-
-    process = arrays.process_of(known.process, known.matrices, rest, known.seed)
-    steps = DEFAULT_STEPS if known.steps is None else known.steps
-    question = Question.of(process, arrays.opened("--tokens", known.tokens), known.target, steps)
-    question = question.grouped(known.groups, DEFAULT_SUFFIX if known.suffix is None else known.suffix)
-    found = arrays.sites(known.activations, known.site, question.rows)
-    logits = None if known.logits is None else arrays.logits(known.logits, question.rows)
-    folder = known.out or FOLDER / known.activations.stem
-    with ExitStack() as stack:
-        scratch = stack.enter_context(arrays.scratch(folder))
-        sites = {name: stack.enter_context(arrays.floating(each, scratch)) for name, each in found.items()}
-        summary, verdict = _measured(known, question, sites, logits, scratch, folder)
-    print(text(summary, question))
-    if known.verdict:
-        print(f"\n{verdict}")
-    print(f"\nPicture and tables: {folder / 'probe.png'}, {folder / 'summary.csv'}")
-    return 0
-
-
-def _measured(
-    known: argparse.Namespace,
-    question: "Question",
-    sites: "dict[str, np.ndarray]",
-    logits: "np.ndarray | None",
-    scratch: "Scratch",
-    folder: Path,
-) -> "tuple[pd.DataFrame, str]":
-    """Write everything that goes into the folder; the summary, and what there is to say of a verdict."""
-    from pcnet.cli.probe.account import summary_of
-    from pcnet.cli.probe.judgement import judge
-    from pcnet.cli.probe.scores import decoded_beliefs, scores_of
-    from pcnet.report.probe_picture import draw_probe
-
-    scores = scores_of(question, sites, logits, scratch, known.permutations, known.seed, _progress)
-    tables, answers, said = {"scores": scores, "summary": summary_of(scores)}, {}, ""
-    if known.verdict:
-        verdict, said = judge(question, sites, logits, known.seed, _progress)
-        if verdict is not None:
-            tables["verdict"] = verdict.table()
-            answers = {each.site: each.answer.value for each in verdict.sites}
-    _progress("drawing")
-    decoded = {name: decoded_beliefs(question, features) for name, features in sites.items()}
-    lengths = question.rows.lengths.numpy()
-    _write(folder, tables)
-    draw_probe(tables["summary"], answers, question.title, lengths, question.shown_beliefs, decoded, folder)
-    _progress("")
-    return tables["summary"], said
 
 
 def _check(known: argparse.Namespace) -> None:
@@ -176,14 +124,6 @@ def _check(known: argparse.Namespace) -> None:
 
 
 def _progress(doing: str) -> None:
-    """One line that says what is being done, where somebody watches."""
+    """One line that says what is being done, if standard error is a terminal."""
     if sys.stderr.isatty():
         print(f"\r\x1b[K{doing}", end="", file=sys.stderr, flush=True)
-
-
-def _write(folder: Path, tables: "dict[str, pd.DataFrame]") -> None:
-    from pcnet.files import replace_file
-
-    (folder / "verdict.csv").unlink(missing_ok=True)  # an earlier call's
-    for name, table in tables.items():
-        replace_file(folder / f"{name}.csv", table.to_csv(index=False).encode())

@@ -16,6 +16,8 @@ from pcnet.probing import (
     AdditiveHistory,
     ConstrainedBelief,
     Control,
+    DefaultBanks,
+    Judge,
     LastToken,
     LastTokensTable,
     ModelSoftmax,
@@ -24,10 +26,13 @@ from pcnet.probing import (
     RandomSubspace,
     ShuffledBeliefs,
     Subject,
+    UntrainedCopies,
     affinely_invisible_belief,
     belief_beyond_next_token_law,
+    control_population_r2,
     decode,
     probe,
+    score_control,
 )
 from pcnet.probing.rows.prefix_walk import Walk, excess_loss, walk
 from pcnet.processes import HiddenMarkovModel, Words, words
@@ -66,12 +71,12 @@ class Examination:
     ) -> pd.DataFrame:
         """Held-out scores of a probe on every word, against the filtered belief unless told otherwise."""
         targets = self.words.filtered if targets is None else targets
-        return probe(features, targets, self.words.lengths, self.words.probabilities, protocol, offsets)
+        return probe(features, targets, self.words, protocol, offsets)
 
     def decode(self, features: Tensor, targets: Tensor | None = None) -> np.ndarray:
         """Beliefs read from features, for figures."""
         targets = self.words.filtered if targets is None else targets
-        return decode(features, targets, self.words.lengths, self.words.probabilities).astype(np.float32)
+        return decode(features, targets, self.words).astype(np.float32)
 
     def shuffled(self, seed: int) -> Tensor:
         """Beliefs dealt out anew within each length."""
@@ -207,10 +212,9 @@ def _model_controls(exam: Examination, features: Tensor, logits: Tensor, permuta
 
 
 def _controlled(control: Control, subject: Subject) -> pd.DataFrame:
-    held_out = control.score(subject, PROTOCOL, (True,))
-    population = pd.DataFrame(
-        {"offset": [True], "position": ["all"], "weights": ["population"], "r2": [control.population_r2(subject)]}
-    )
+    held_out = score_control(control, subject, PROTOCOL, (True,))
+    population = {"position": ["all"], "weights": ["population"], "r2": [control_population_r2(control, subject)]}
+    population = pd.DataFrame({"offset": [True], **population})
     return pd.concat([held_out, population.dropna(subset="r2")], ignore_index=True).assign(control=control.name)
 
 

@@ -8,8 +8,8 @@ the last one linear, all precisions 1:
 
 The iterates are exactly those; what is saved is work.
 
-* **Everything is in place,** with constants in alpha and beta of the matrix products, an error times its slope as one pass, no
-  memory allocated in the loop and nothing recorded for autograd. tanh(a) is 2 sigmoid(2a) - 1.
+* **Everything is in place,** with constants in alpha and beta of the matrix products, an error times act' as one pass, no
+  memory allocated in the loop and nothing recorded for autograd.
 * **The first level is linear in time.** Its prediction never changes, so after k steps e_1 = (1-h)^k e_1(0) + W_2^T D with
   D <- (1-h) D + h d_2, and level 2 is driven by a_2 = (W_2 mu_1 + b_2) + (1-h)^k W_2 e_1(0) + (W_2 W_2^T) D: one product a
   step where there were two. W_2 W_2^T costs a product of its own, so `run` counts first.
@@ -27,13 +27,13 @@ from torch import Tensor
 
 from pcnet.networks.activations import Activation
 from pcnet.networks.fast.chain_levels import (
-    CURVES,
+    IN_PLACE,
     Buffers,
     FirstValues,
     FoldedValues,
     FreeValues,
+    InPlaceIdentity,
     Level,
-    LinearCurve,
     Link,
     PlainValues,
 )
@@ -47,12 +47,12 @@ class FlowResult:
     Attributes:
         levels: x_0 .. x_L, the clamped ones as they were given.
         errors: e_1 .. e_L.
-        slopes: dF/da_1 .. dF/da_L, which is -d_l.
+        input_gradients: dF/da_1 .. dF/da_L, which is -d_l.
     """
 
     levels: State
     errors: State
-    slopes: State
+    input_gradients: State
 
     @property
     def values(self) -> State:
@@ -69,13 +69,9 @@ class FlowResult:
         """F per row, in nats."""
         return sum(0.5 * torch.linalg.vecdot(e, e) for e in self.errors)
 
-    def weight_gradients(self) -> list[tuple[Float[Tensor, "M N"], Float[Tensor, " M"]]]:
-        """dF/dW_l and dF/db_l, summed over the batch."""
-        return [(slope.t() @ x, slope.sum(0)) for slope, x in zip(self.slopes, self.levels[:-1], strict=True)]
-
 
 class ChainFlow:
-    """Runs Euler descent on the values of a dense chain, and tells the errors and slopes where it ends.
+    """Runs Euler descent on the values of a dense chain, and tells the errors where it ends.
 
     The number of steps is fixed: no stopping test is made, and a run that diverges ends in numbers that are not finite. Weights
     are read in every run as they then are. Working memory is kept between runs of one shape, so an object serves one thread.
@@ -83,11 +79,11 @@ class ChainFlow:
     Args:
         weights: W_1 .. W_L, at least two, each (D_l, D_(l-1)).
         biases: b_1 .. b_L, each (D_l,) or None.
-        activations: of mu_1 .. mu_(L-1), each of a type in `CURVES`; mu_L is linear.
+        activations: of mu_1 .. mu_(L-1), each of a type in `IN_PLACE`; mu_L is linear.
 
     Raises:
         ValueError: where numbers of levels or shapes do not fit.
-        TypeError: for an activation that is not in `CURVES`.
+        TypeError: for an activation that is not in `IN_PLACE`.
     """
 
     def __init__(
@@ -96,16 +92,16 @@ class ChainFlow:
         if len(weights) < 2 or len(biases) != len(weights) or len(activations) != len(weights) - 1:
             counts = f"{len(weights)}, {len(biases)} and {len(activations)}"
             raise ValueError(f"weights, biases and activations must be L >= 2, L and L - 1 of them, got {counts}")
-        unknown = [activation for activation in activations if type(activation) not in CURVES]
+        unknown = [activation for activation in activations if type(activation) not in IN_PLACE]
         if unknown:
-            raise TypeError(f"activations must be of {[known.__name__ for known in CURVES]}, got {unknown[0]}")
+            raise TypeError(f"activations must be of {[known.__name__ for known in IN_PLACE]}, got {unknown[0]}")
         for W, above in zip(weights, weights[1:]):
             if above.shape[1] != W.shape[0]:
                 raise ValueError(
                     f"weights must follow from each other, got {tuple(W.shape)}, then {tuple(above.shape)}"
                 )
-        curves = [*(CURVES[type(activation)](activation) for activation in activations), LinearCurve()]
-        self._links = [Link(*parts) for parts in zip(weights, biases, curves, strict=True)]
+        in_place = [*(IN_PLACE[type(activation)](activation) for activation in activations), InPlaceIdentity()]
+        self._links = [Link(*parts) for parts in zip(weights, biases, in_place, strict=True)]
         self._buffers = Buffers()
 
     @torch.no_grad()
@@ -144,8 +140,8 @@ class ChainFlow:
             for level in reversed(levels[max(lowest, 0) :]):
                 level.below.move(level.answer(), step_size)
         _look(levels, still - steps)
-        values, errors, slopes = self._ends(mu, first.error(), levels)
-        return FlowResult((inputs, *values, target), errors, slopes)
+        values, errors, gradients = self._ends(mu, first.error(), levels)
+        return FlowResult((inputs, *values, target), errors, gradients)
 
     def _check(self, inputs: Tensor, target: Tensor, values: State | None, step_size: float, steps: int) -> None:
         widths = [self._links[0].weight.shape[1], *(len(link.weight) for link in self._links)]
@@ -165,7 +161,7 @@ class ChainFlow:
         """mu_1, once a run."""
         link = self._links[0]
         mu = link.drive(inputs, self._buffers.take("prediction 1", len(link.weight), inputs))
-        link.curve.apply(mu)
+        link.activation.apply(mu)
         return mu
 
     def _first_values(self, mu: Tensor, values: State | None, steps: int) -> FirstValues:
@@ -186,19 +182,19 @@ class ChainFlow:
         return levels
 
     def _ends(self, mu: Tensor, error: Tensor, levels: Sequence[Level]) -> tuple[State, State, State]:
-        """Values, errors and slopes, copied; the slopes last, for d takes the place of e."""
+        """Values, errors and gradients in a, copied; gradients last, because d takes the place of e."""
         values = [mu + error, *(level.value.clone() for level in levels[:-1])]
         errors = [error, *(level.error.clone() for level in levels)]
-        slopes = [self._links[0].curve.through(-error, mu), *(-level.answer() for level in levels)]
-        return tuple(tuple(tensor.contiguous() for tensor in group) for group in (values, errors, slopes))
+        gradients = [self._links[0].activation.times_derivative(-error, mu), *(-level.answer() for level in levels)]
+        return tuple(tuple(tensor.contiguous() for tensor in group) for group in (values, errors, gradients))
 
 
 def _sweep(levels: Sequence[Level], first: FirstValues) -> None:
     """The feed-forward start: every free level at its prediction."""
     levels[0].prediction.copy_(first.constant)
-    levels[0].curve.apply(levels[0].prediction)
+    levels[0].activation.apply(levels[0].prediction)
     for level, above in zip(levels, levels[1:]):
-        level.settle()
+        level.start()
         above.predict()
 
 

@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -16,44 +16,51 @@ from pcnet.networks.graph.structure import Prediction
 from pcnet.networks.layers import ActiveDense, Dense, Layer, Skip
 
 
+@dataclass(frozen=True, kw_only=True)
 class Parameterisation(abc.ABC):
-    """How the layers of a dense chain are scaled, and how their weights start."""
+    """What the layers of a dense chain are, how they are scaled, how their weights start and what weights cost.
+
+    Args:
+        activation: f of hidden predictions.
+        bias: whether predictions have one; it starts at 0.
+        weight_prior: on all weights but biases, added once to the mean energy of a batch.
+    """
+
+    activation: Activation = field(default_factory=Tanh)
+    bias: bool = True
+    weight_prior: WeightPrior | None = None
 
     @abc.abstractmethod
-    def chain(
-        self, widths: Sequence[int], outputs: Sequence[int], activation: Activation, bias: bool
-    ) -> list[list[Layer]]:
+    def chain(self, widths: Sequence[int], outputs: Sequence[int]) -> list[list[Layer]]:
         """The layers that predict node k+1 from node k of a chain of these widths, several where paths add up.
 
-        They output `outputs[k]` numbers: as many as the node has units, or what its energy asks for.
+        They output `outputs[k]` numbers: as many as the node has units, or the number that its energy needs.
         """
 
 
 @dataclass(frozen=True)
 class Standard(Parameterisation):
-    """mu = f(W x + b), the last one linear; W starts as normal noise of standard deviation gain / sqrt(fan-in), b at 0.
+    """mu = f(W x + b), the last one linear; W starts as normal noise of standard deviation scale / sqrt(fan-in).
 
     Args:
-        gain: >= 0; tanh networks deeper than a few layers keep their signal at about 1 and are chaotic well above.
+        scale: >= 0; tanh networks deeper than a few layers keep their signal at about 1 and are chaotic well above.
     """
 
-    gain: float = 1.0
+    scale: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.gain < float("inf"):
-            raise ValueError(f"gain must be a finite number >= 0, got {self.gain}")
+        if not 0 <= self.scale < float("inf"):
+            raise ValueError(f"scale must be a finite number >= 0, got {self.scale}")
 
     @torch.no_grad()
-    def chain(
-        self, widths: Sequence[int], outputs: Sequence[int], activation: Activation, bias: bool
-    ) -> list[list[Layer]]:
+    def chain(self, widths: Sequence[int], outputs: Sequence[int]) -> list[list[Layer]]:
         last = len(widths) - 2
         layers = [
-            Dense(sources, targets, Identity() if k == last else activation, bias)
+            Dense(sources, targets, Identity() if k == last else self.activation, self.bias)
             for k, (sources, targets) in enumerate(zip(widths, outputs))
         ]
         for layer in layers:
-            layer.weight.mul_(self.gain)
+            layer.weight.mul_(self.scale)
         return [[layer] for layer in layers]
 
 
@@ -69,15 +76,13 @@ class MuPC(Parameterisation):
     """
 
     @torch.no_grad()
-    def chain(
-        self, widths: Sequence[int], outputs: Sequence[int], activation: Activation, bias: bool
-    ) -> list[list[Layer]]:
+    def chain(self, widths: Sequence[int], outputs: Sequence[int]) -> list[list[Layer]]:
         depth = len(widths) - 1
         steps = []
         for k, (sources, units, targets) in enumerate(zip(widths, widths[1:], outputs)):
             skips = sources == units == targets and 0 < k < depth - 1
-            gain = 1 / sources if k == depth - 1 else (sources * depth) ** -0.5 if skips else sources**-0.5
-            layer = ActiveDense(sources, targets, Identity() if k == 0 else activation, bias, gain)
+            scale = 1 / sources if k == depth - 1 else (sources * depth) ** -0.5 if skips else sources**-0.5
+            layer = ActiveDense(sources, targets, Identity() if k == 0 else self.activation, self.bias, scale)
             nn.init.normal_(layer.weight)
             steps.append([Skip(), layer] if skips else [layer])
         return steps
@@ -96,14 +101,11 @@ class HierarchicalPC(GraphNetwork):
         widths: units of every node, senses first.
         upward: weight >= 0 of the predictions of each node from the one below.
         downward: weight >= 0 of the predictions of each node from the one above.
-        activation: of hidden predictions; None is tanh.
         energies: per level, what a mismatch there costs; Gaussian of unit precision where left out. A level whose energy is
             `Categorical` takes class labels.
         priors: per level, on its values where they are free.
-        parameterisation: scale of the layers and of their weights; None is `Standard()`.
-        bias: whether predictions have one.
+        parameterisation: the layers and their weights; None is `Standard()`: tanh, biases, weights of scale 1.
         inference: how values relax; None is `Inference()`.
-        weight_prior: on all weights but biases, added once to the mean energy of a batch.
 
     Reference: both ways at once as in Oliviers et al. 2025, "Bidirectional predictive coding".
     """
@@ -113,21 +115,18 @@ class HierarchicalPC(GraphNetwork):
         widths: Sequence[int],
         upward: float = 1.0,
         downward: float = 0.0,
-        activation: Activation | None = None,
         energies: Mapping[int, Energy] | None = None,
         priors: Mapping[int, Prior] | None = None,
         parameterisation: Parameterisation | None = None,
-        bias: bool = True,
         inference: Relaxation | None = None,
-        weight_prior: WeightPrior | None = None,
     ) -> None:
         check_levels(widths, energies or {}, priors or {})
-        scheme, activation = parameterisation or Standard(), activation or Tanh()
+        scheme = parameterisation or Standard()
         asked = [energies[k].prediction_width(n) if k in (energies or {}) else n for k, n in enumerate(widths)]
-        up = scheme.chain(widths, asked[1:], activation, bias) if upward else None
-        down = scheme.chain(widths[::-1], asked[-2::-1], activation, bias) if downward else None
-        parts = chain_of(widths, up, down, upward, downward, energies, priors)
-        super().__init__(**parts, inference=inference, weight_prior=weight_prior)
+        up = scheme.chain(widths, asked[1:]) if upward else None
+        down = scheme.chain(widths[::-1], asked[-2::-1]) if downward else None
+        parts = chain_of(widths, up, down, (upward, downward), energies, priors)
+        super().__init__(**parts, inference=inference, weight_prior=scheme.weight_prior)
 
     @property
     def depth(self) -> int:
@@ -140,12 +139,10 @@ def hierarchy(
     up: Sequence[Layer | Sequence[Layer]] | None = None,
     down: Sequence[Layer | Sequence[Layer]] | None = None,
     *,
-    upward: float = 1.0,
-    downward: float = 1.0,
+    weights: tuple[float, float] = (1.0, 1.0),
     energies: Mapping[int, Energy] | None = None,
     priors: Mapping[int, Prior] | None = None,
     inference: Relaxation | None = None,
-    weight_prior: WeightPrior | None = None,
 ) -> PCGraph:
     """A hierarchy of layers of your own, such as convolutions fused with their pooling.
 
@@ -153,29 +150,25 @@ def hierarchy(
         widths: units of every node, senses first; of an image, channels * height * width.
         up: the layers that predict level 1, 2, ... from the one below; a list of layers where paths add up.
         down: the layers that predict level L-1, ..., 0 from the one above, in that order.
-        upward: weight of the upward predictions.
-        downward: weight of the downward predictions.
+        weights: of the upward predictions and of the downward ones, >= 0.
         energies: per level, as in `HierarchicalPC`.
         priors: per level.
         inference: how values relax.
-        weight_prior: on all weights but biases.
     """
     check_levels(widths, energies or {}, priors or {})
-    parts = chain_of(widths, up, down, upward, downward, energies, priors)
-    return PCGraph(**parts, inference=inference, weight_prior=weight_prior)
+    return PCGraph(**chain_of(widths, up, down, weights, energies, priors), inference=inference)
 
 
 def chain_of(
     widths: Sequence[int],
     up: Sequence[Layer | Sequence[Layer]] | None,
     down: Sequence[Layer | Sequence[Layer]] | None,
-    upward: float,
-    downward: float,
+    weights: tuple[float, float],
     energies: Mapping[int, Energy] | None,
     priors: Mapping[int, Prior] | None,
 ) -> dict[str, Any]:
     """Nodes and predictions of a hierarchy, as the arguments of a `GraphNetwork`."""
-    for name, weight in (("upward", upward), ("downward", downward)):
+    for name, weight in zip(("upward", "downward"), weights):
         if not 0 <= weight < float("inf"):
             raise ValueError(f"{name} must be a finite number >= 0, got {weight}")
     if up is None and down is None:
@@ -183,7 +176,7 @@ def chain_of(
     levels = range(len(widths))
     costs = {level: (energies or {}).get(level) or Gaussian(widths[level]) for level in levels}
     predictions = []
-    for name, steps, order, weight in (("up", up, levels, upward), ("down", down, levels[::-1], downward)):
+    for name, steps, order, weight in (("up", up, levels, weights[0]), ("down", down, levels[::-1], weights[1])):
         if steps is not None and len(steps) != len(widths) - 1:
             raise ValueError(f"{name} must have {len(widths) - 1} steps between {len(widths)} levels, got {len(steps)}")
         for source, target, layers in zip(order, order[1:], steps or ()):

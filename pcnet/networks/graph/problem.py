@@ -12,60 +12,36 @@ the first node of a circle. Units that are held (a half-occluded image) keep the
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from pcnet.energies import Energy, ErrorEnergy
+from pcnet.inference import FixedSteps
 from pcnet.inference.equilibrium import (
     CurvedErrorProblem,
-    EnergyPoint,
     Equilibrium,
-    FlowProblem,
     LinearGaussian,
     Metric,
     PackedMetric,
+    Program,
+    Relaxation,
     add,
     packed,
-    scale,
 )
-from pcnet.networks.fast.chain_flow import ChainFlow
+from pcnet.networks.graph.chain import dense_chain, descend_chain
 from pcnet.networks.graph.curvature import ErrorCurvature
 from pcnet.networks.graph.metric import metric_of, no_preconditioner_of, preconditioner_of, stiffness_of
+from pcnet.networks.graph.point import GraphPoint, Sent
 from pcnet.networks.graph.structure import Clamped, Prediction, Structure
+from pcnet.networks.graph.trunk import Trunk
 from pcnet.networks.layers import Linearised
 from pcnet.typing import State
 
 
-@dataclass(frozen=True)
-class Sent:
-    """One prediction evaluated: what it says, and the layers that said so."""
-
-    prediction: Float[Tensor, "B M"]
-    parts: tuple[Linearised, ...]
-
-
-@dataclass(frozen=True)
-class GraphPoint(EnergyPoint):
-    """A `GraphProblem` evaluated at one state.
-
-    Attributes:
-        nodes: every node's values, held or free.
-        sent: of every prediction that counts.
-        signals: gradient of every prediction's weighted energy in what it predicts.
-        moving: units that are free and not held at zero by a sparse prior, for nodes where that is not all of them.
-    """
-
-    nodes: dict[str, Float[Tensor, "B D"]]
-    sent: tuple[Sent, ...]
-    signals: tuple[Float[Tensor, "B M"], ...]
-    moving: dict[str, Float[Tensor, "B D"]]
-
-
-class GraphProblem(CurvedErrorProblem, FlowProblem):
+class GraphProblem(CurvedErrorProblem):
     """F over the free units of a graph, by node in the network's order.
 
     Args:
@@ -76,10 +52,10 @@ class GraphProblem(CurvedErrorProblem, FlowProblem):
     def __init__(self, structure: Structure, clamped: Clamped) -> None:
         self.structure = structure
         self.clamped = clamped
-        self.unheld = {name: ~held for name, held in clamped.observed.items()}
+        self.free_units = {name: ~observed for name, observed in clamped.observed.items()}
         self.held = {name: value for name, value in clamped.values.items() if name not in structure.free}
         self.names = structure.free
-        self.widths = tuple(structure.widths[name] for name in structure.free)
+        self.widths = structure.free_widths
         self.kinked = bool(structure.sparse)
         self._constant: dict[tuple[int, int], Linearised] = {}
 
@@ -94,7 +70,8 @@ class GraphProblem(CurvedErrorProblem, FlowProblem):
         """Evaluate one prediction; layers whose source is held are evaluated once for all."""
         p = self.structure.predictions[index]
         parts = tuple(self._part(index, k, source, nodes) for k, source in enumerate(p.sources))
-        return Sent(parts[0].prediction if len(parts) == 1 else sum(part.prediction for part in parts), parts)
+        prediction = parts[0].prediction if len(parts) == 1 else sum(part.prediction for part in parts)
+        return Sent(prediction, parts, p.sources)
 
     def _part(self, index: int, k: int, source: str, nodes: Mapping[str, Tensor]) -> Linearised:
         layer = self.structure.layers[index][k]
@@ -124,37 +101,18 @@ class GraphProblem(CurvedErrorProblem, FlowProblem):
             nodes[name] = self.hold(name, value)
         return tuple(nodes[name] for name in self.structure.free)
 
-    def descend(self, values: State, step_size: float, steps: int) -> GraphPoint:
-        if self.structure.chain:
-            return self._flow(values, step_size, steps)
-        point = self.at(values)
-        for _ in range(steps):
-            point = self.at(self.retract(point.values, scale(point.residual, -step_size)))
-        return point
+    def faster(self, relaxation: Relaxation) -> Program | None:
+        """A program of its own for plain descent on a dense chain."""
+        chain = dense_chain(self.structure) if isinstance(relaxation, FixedSteps) else ()
+        if not chain:
+            return None
 
-    def _flow(self, values: State, step_size: float, steps: int) -> GraphPoint:
-        """`descend` on a dense chain; fewer operations from its own sweep, which nothing has disturbed yet."""
-        layers = self.structure.chain
-        bottom, top = self.structure.predictions[0].sources[0], self.structure.predictions[-1].target
-        end = ChainFlow(
-            [layer.weight for layer in layers],
-            [layer.bias for layer in layers],
-            [layer.activation for layer in layers[:-1]],
-        ).run(
-            self.held[bottom],
-            self.held[top],
-            None if values is self.__dict__.get("swept") else values,
-            step_size=step_size,
-            steps=steps,
-            expected=self.send(0, self.held).prediction,
-        )
-        parts = [layer.linearised(*ends) for layer, *ends in zip(layers, end.levels, end.predictions)]
-        residual = (error + slope @ layer.weight for error, slope, layer in zip(end.errors, end.slopes[1:], layers[1:]))
-        sent = tuple(Sent(part.prediction, (part,)) for part in parts)
-        nodes = self.held | dict(zip(self.structure.free, end.values))
-        return GraphPoint(
-            end.values, tuple(residual), end.energy, nodes, sent, tuple(-error for error in end.errors), {}
-        )
+        def descend(problem: "GraphProblem", values: State, step_size: float, steps: int) -> GraphPoint:
+            start = None if values is self.__dict__.get("swept") else values
+            expected = self.send(0, self.held).prediction
+            return descend_chain(chain, self.held, self.structure, start, expected, step_size, steps)
+
+        return partial(relaxation.follow, descend, self)
 
     def at(self, x: State) -> GraphPoint:
         nodes = self.nodes(x)
@@ -167,9 +125,9 @@ class GraphProblem(CurvedErrorProblem, FlowProblem):
 
     def hold(self, name: str, value: Tensor) -> Tensor:
         """The values of a free node with its held units put back."""
-        if name not in self.unheld:
+        if name not in self.free_units:
             return value
-        return torch.where(self.unheld[name], value, self.clamped.values[name])
+        return torch.where(self.free_units[name], value, self.clamped.values[name])
 
     def _evaluate(
         self, nodes: dict[str, Tensor], sent: tuple[Sent, ...], known: Mapping[int, Tensor] | None = None
@@ -181,23 +139,23 @@ class GraphProblem(CurvedErrorProblem, FlowProblem):
         signals = []
         for index, (p, s) in enumerate(zip(self.structure.predictions, sent)):
             if index in errors:
-                pushed, signal = errors[index], opposite[index]
+                by_value, signal = errors[index], opposite[index]
             else:
                 cost, *gradients = _mismatch(self.structure.energies[index], nodes[p.target], s.prediction)
-                pushed, signal = (self.weighted(p, g) for g in gradients)
-                energy = energy + self.weighted(p, cost)
-            self._collect(total, p, pushed, signal, s.parts)
+                by_value, signal = (p.weighted(g) for g in gradients)
+                energy = energy + p.weighted(cost)
+            self._collect(total, p, by_value, signal, s)
             signals.append(signal)
         for name, prior in self.structure.priors.items():
             total[name] = total.get(name, 0.0) + prior.gradient(nodes[name])
             energy = energy + prior(nodes[name])
-        moving, residual = {}, []
+        movable, residual = {}, []
         for name in self.structure.free:
-            slope, mask = self.steepest(name, nodes[name], total[name])
-            residual.append(slope)
-            moving |= {} if mask is None else {name: mask}
+            gradient, mask = self.pseudo_gradient(name, nodes[name], total[name])
+            residual.append(gradient)
+            movable |= {} if mask is None else {name: mask}
         values = tuple(nodes[name] for name in self.structure.free)
-        return GraphPoint(values, tuple(residual), energy, nodes, sent, tuple(signals), moving)
+        return GraphPoint(values, tuple(residual), energy, nodes, sent, tuple(signals), movable)
 
     def _unit_errors(
         self, nodes: dict[str, Tensor], sent: tuple[Sent, ...], known: Mapping[int, Tensor]
@@ -214,23 +172,15 @@ class GraphProblem(CurvedErrorProblem, FlowProblem):
         together = packed(tuple(errors.values()))
         return errors, 0.5 * torch.linalg.vecdot(together, together)
 
-    @staticmethod
-    def weighted(p: Prediction, x: Tensor) -> Tensor:
-        """x times the prediction's weight."""
-        return x if p.weight == 1 else p.weight * x
-
-    def _collect(
-        self, total: dict, p: Prediction, pushed: Tensor, signal: Tensor, parts: tuple[Linearised, ...]
-    ) -> None:
+    def _collect(self, total: dict[str, Tensor], p: Prediction, by_value: Tensor, signal: Tensor, sent: Sent) -> None:
         """Add what one prediction sends to its target and to its sources."""
-        sends = [(p.target, pushed)] if p.target not in self.held else []
-        sends += [(source, part.pull(signal)) for source, part in zip(p.sources, parts) if source not in self.held]
-        for name, gradient in sends:
-            total[name] = total[name] + gradient if name in total else gradient
+        if p.target not in self.held:
+            total[p.target] = total[p.target] + by_value if p.target in total else by_value
+        sent.pull(signal, total, self.structure.places)
 
-    def steepest(self, name: str, value: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
+    def pseudo_gradient(self, name: str, value: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
         """The gradient where units are free, the pseudo-gradient at a kink, and where that is if not everywhere."""
-        mask = self.unheld[name].to(gradient.dtype) if name in self.unheld else None
+        mask = self.free_units[name].to(gradient.dtype) if name in self.free_units else None
         if name in self.structure.sparse:
             strength = self.structure.sparse[name]
             at_zero = gradient.sign() * (gradient.abs() - strength).clamp(min=0)
@@ -249,35 +199,24 @@ class GraphProblem(CurvedErrorProblem, FlowProblem):
         )
 
     def hessian_product(self, point: GraphPoint, direction: State) -> State:
-        move = {name: self.allowed(point, name, group) for name, group in zip(self.structure.free, direction)}
+        free = self.structure.free
+        moved = {name: point.allowed(name, group) for name, group in zip(free, direction, strict=True)}
         total: dict[str, Tensor] = {}
         for p, s, signal in zip(self.structure.predictions, point.sent, point.signals):
-            value = point.nodes[p.target]
-            dmu = self._pushed(p, s, move)
-            dvalue = move.get(p.target)
+            dmu, dvalue = s.push(moved), moved.get(p.target)
             if dmu is None and dvalue is None:
                 continue
+            value = point.nodes[p.target]
             dmu = torch.zeros_like(s.prediction) if dmu is None else dmu
             dvalue = torch.zeros_like(value) if dvalue is None else dvalue
-            bent = p.energy.curvature_product(value, s.prediction, dvalue, dmu)
-            self._collect(total, p, *(self.weighted(p, g) for g in bent), s.parts)
+            by_value, by_prediction = p.energy.curvature_product(value, s.prediction, dvalue, dmu)
+            self._collect(total, p, p.weighted(by_value), p.weighted(by_prediction), s)
             for source, part in zip(p.sources, s.parts):
-                if source in move:
-                    total[source] = total[source] + part.bend(signal, move[source])
+                if source in moved:
+                    total[source] = total[source] + part.directional_derivative(signal, moved[source])
         for name, prior in self.structure.priors.items():
-            total[name] = total.get(name, 0.0) + prior.curvature(point.nodes[name]) * move[name]
-        return tuple(self.allowed(point, name, total[name]) for name in self.structure.free)
-
-    def _pushed(self, p: Prediction, s: Sent, move: Mapping[str, Tensor]) -> Tensor | None:
-        """How a prediction changes when its sources move."""
-        pushed = [part.push(move[source]) for source, part in zip(p.sources, s.parts) if source in move]
-        return sum(pushed[1:], pushed[0]) if pushed else None
-
-    @staticmethod
-    def allowed(point: GraphPoint, name: str, group: Tensor) -> Tensor:
-        """What is left of a change of a node where not all of its units can move."""
-        mask = point.moving.get(name)
-        return group if mask is None else group * (mask if mask.dim() == group.dim() else mask.unsqueeze(-2))
+            total[name] = total.get(name, 0.0) + prior.curvature(point.nodes[name]) * moved[name]
+        return tuple(point.allowed(name, total[name]) for name in free)
 
     def at_errors(self, errors: State) -> GraphPoint:
         given = dict(zip(self.structure.free, errors, strict=True))
@@ -288,9 +227,7 @@ class GraphProblem(CurvedErrorProblem, FlowProblem):
                 index = self.structure.trunk[name]
                 sent[index] = self.send(index, nodes)
                 value = self.structure.energies[index].centre(sent[index].prediction) + value
-                if (
-                    name not in self.unheld and not torch.is_grad_enabled()
-                ):  # weights stay in the graph, whatever the errors
+                if name not in self.free_units and not torch.is_grad_enabled():  # else weights would be cut off
                     known[index] = given[name]
             nodes[name] = self.hold(name, value)
         every = range(len(self.structure.predictions))
@@ -306,46 +243,32 @@ class GraphProblem(CurvedErrorProblem, FlowProblem):
         index = self.structure.trunk[name]
         return nodes[name] - self.structure.predictions[index].energy.centre(self.send(index, nodes).prediction)
 
+    def trunk(self, point: GraphPoint) -> Trunk:
+        """The way between errors and values at a point."""
+        return Trunk(self.structure, self.clamped, point)
+
     def pull_back(self, point: GraphPoint, gradient: State) -> State:
-        total = dict(zip(self.structure.free, gradient, strict=True))
-        for name in reversed(self.structure.order):
-            total[name] = self.allowed(point, name, total[name])
-            if name in self.structure.trunk:
-                index = self.structure.trunk[name]
-                p, s = self.structure.predictions[index], point.sent[index]
-                sent = p.energy.pull_centre(s.prediction, total[name])
-                for source, part in zip(p.sources, s.parts):
-                    if source in total:
-                        total[source] = total[source] + part.pull(sent)
-        return tuple(total[name] for name in self.structure.free)
+        pulled = self.trunk(point).pull(dict(zip(self.structure.free, gradient, strict=True)))
+        return tuple(pulled[name] for name in self.structure.free)
 
     def push_forward(self, point: GraphPoint, direction: State) -> State:
-        move = dict(zip(self.structure.free, direction, strict=True))
-        done: dict[str, Tensor] = {}
-        for name in self.structure.order:
-            step = move[name]
-            if name in self.structure.trunk:
-                index = self.structure.trunk[name]
-                p, s = self.structure.predictions[index], point.sent[index]
-                pushed = self._pushed(p, s, done)
-                step = step if pushed is None else step + p.energy.push_centre(s.prediction, pushed)
-            done[name] = self.allowed(point, name, step)
-        return tuple(done[name] for name in self.structure.free)
+        pushed = self.trunk(point).push(direction)
+        return tuple(pushed[name] for name in self.structure.free)
 
     def error_curvature(self, point: GraphPoint) -> ErrorCurvature:
-        return ErrorCurvature(self, point)
+        return ErrorCurvature(self.trunk(point))
 
     def gauss_newton(self, point: GraphPoint) -> Metric:
-        return metric_of(self, point)
+        return metric_of(self.trunk(point))
 
     def stiffness(self, point: GraphPoint) -> Float[Tensor, "B N"]:
-        return stiffness_of(self, point)
+        return stiffness_of(self.trunk(point))
 
     def preconditioner(self, point: GraphPoint) -> PackedMetric:
-        return preconditioner_of(self, point)
+        return preconditioner_of(self.trunk(point))
 
     def no_preconditioner(self, point: GraphPoint) -> PackedMetric:
-        return no_preconditioner_of(self, point)
+        return no_preconditioner_of(self.trunk(point))
 
 
 class CurvedGraph(GraphProblem):
@@ -360,8 +283,8 @@ def _mismatch(energy: Energy, value: Tensor, prediction: Tensor) -> tuple[Tensor
     """What a mismatch costs, and its gradients in value and prediction."""
     if isinstance(energy, ErrorEnergy):
         error = value - prediction
-        slope = energy.slope(error)
-        return energy.cost(error), slope, slope.neg()
+        derivative = energy.derivative(error)
+        return energy.cost(error), derivative, derivative.neg()
     return energy(value, prediction), *energy.gradient(value, prediction)
 
 

@@ -10,8 +10,8 @@ error units rest, xi = w Pi eps and the first line is -dF/dx: the fixed points a
 tau. For tau -> 0 the time course becomes gradient descent on F, at a distance proportional to tau; with tau = 0 it is that.
 
 A linear network comes to rest at every tau: 1/2 |x|^2 + tau/2 |xi|^2, counted from the fixed point, never grows. Elsewhere
-slow error units can make a minimum of F oscillate: a unit with prior curvature c, whose one prediction bends by k (so that
-d2F/dx2 = c + k + w Pi J^2), does so beyond tau = 1 / (w Pi |c + k|) if c + k < 0.
+slow error units can make a minimum of F oscillate: a unit with prior curvature c, whose one prediction's second derivative adds k (d2F/dx2
+= c + k + w Pi J^2), does so beyond tau = 1 / (w Pi |c + k|) if c + k < 0.
 
 Reference: Bogacz 2017, "A tutorial on the free-energy framework for modelling perception and learning", eqs. 12-14.
 """
@@ -24,8 +24,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from pcnet.energies import ErrorEnergy, Gaussian
-from pcnet.inference.equilibrium import Equilibrium, Point
-from pcnet.networks.graph.problem import GraphProblem, Sent
+from pcnet.inference.equilibrium import Equilibrium
+from pcnet.inference.point import Point
+from pcnet.networks.graph.point import Sent
+from pcnet.networks.graph.problem import GraphProblem
 from pcnet.networks.graph.structure import Prediction
 from pcnet.typing import State
 
@@ -38,13 +40,13 @@ class RecurrentPoint(Point):
         nodes: values of every node, held or free.
         sent: of every prediction that has error units.
         errors: weighted errors xi of every prediction that has error units.
-        moving: units that are free and not held at zero by a sparse prior, for nodes where that is not all of them.
+        movable: as in `GraphPoint`.
     """
 
     nodes: dict[str, Float[Tensor, "B D"]]
     sent: tuple[Sent, ...]
     errors: State
-    moving: dict[str, Float[Tensor, "B D"]]
+    movable: dict[str, Float[Tensor, "B D"]]
 
 
 class RecurrentView(Equilibrium):
@@ -117,15 +119,15 @@ class RecurrentView(Equilibrium):
             self._add(total, [(p.target, xi), *pulled])
         self._add(total, [(name, prior.gradient(nodes[name])) for name, prior in self.problem.structure.priors.items()])
         free = self.problem.names
-        slopes, masks = zip(*(self.problem.steepest(name, nodes[name], total[name]) for name in free))
-        moving = {name: mask for name, mask in zip(free, masks) if mask is not None}
+        gradients, masks = zip(*(self.problem.pseudo_gradient(name, nodes[name], total[name]) for name in free))
+        movable = {name: mask for name, mask in zip(free, masks) if mask is not None}
         values = tuple(nodes[name] for name in free)
-        return RecurrentPoint((*values, *errors), (*slopes, *lag), nodes, sent, tuple(errors), moving)
+        return RecurrentPoint((*values, *errors), (*gradients, *lag), nodes, sent, tuple(errors), movable)
 
     def jacobian_product(self, point: RecurrentPoint, direction: State) -> State:
         """How the residual changes when the state moves along `direction`: minus the linearised network."""
         step, push = self.split(direction)
-        move = {name: self._moving(point, name, group) for name, group in zip(self.problem.names, step, strict=True)}
+        move = {name: self._allowed(point, name, group) for name, group in zip(self.problem.names, step, strict=True)}
         followed = tuple(self._followed_change(p, point, s, move) for p, s in zip(self.predictions, point.sent))
         if self.error_time_constant == 0:
             push, lag = followed, tuple(torch.zeros_like(xi) for xi in followed)
@@ -133,12 +135,12 @@ class RecurrentView(Equilibrium):
             lag = tuple(self._lag(p, d - rest) for p, d, rest in zip(self.predictions, push, followed, strict=True))
         total = self._nothing(point.nodes)
         for p, s, xi, d in zip(self.predictions, point.sent, point.errors, push):
-            heard = [(source, part) for source, part in zip(p.sources, s.parts) if source in total]
-            pulled = [(source, -part.pull(d) - part.bend(xi, move[source])) for source, part in heard]
+            free = [(source, part) for source, part in zip(p.sources, s.parts) if source in total]
+            pulled = [(source, -part.pull(d) - part.directional_derivative(xi, move[source])) for source, part in free]
             self._add(total, [(p.target, d), *pulled])
         priors = self.problem.structure.priors.items()
         self._add(total, [(name, prior.curvature(point.nodes[name]) * move[name]) for name, prior in priors])
-        return *(self._moving(point, name, total[name]) for name in self.problem.names), *lag
+        return *(self._allowed(point, name, total[name]) for name in self.problem.names), *lag
 
     @torch.no_grad()
     def connectivity(self, x: State) -> Float[Tensor, "B N N"]:
@@ -172,9 +174,8 @@ class RecurrentView(Equilibrium):
     def _followed_change(self, p: Prediction, point: RecurrentPoint, s: Sent, move: Mapping[str, Tensor]) -> Tensor:
         """How that changes when values move."""
         value = point.nodes[p.target]
-        dmu = torch.zeros_like(s.prediction)
-        for source, part in zip(p.sources, s.parts):
-            dmu = dmu + part.push(move[source]) if source in move else dmu
+        pushed = s.push(move)
+        dmu = torch.zeros_like(s.prediction) if pushed is None else pushed
         dvalue = move[p.target] if p.target in move else torch.zeros_like(value)
         return -p.weight * p.energy.curvature_product(value, s.prediction, dvalue, dmu)[1]
 
@@ -184,9 +185,9 @@ class RecurrentView(Equilibrium):
         return behind / (inertia * self.error_time_constant)
 
     @staticmethod
-    def _moving(point: RecurrentPoint, name: str, group: Tensor) -> Tensor:
-        """What of a change concerns units that can move."""
-        return group * point.moving[name] if name in point.moving else group
+    def _allowed(point: RecurrentPoint, name: str, group: Tensor) -> Tensor:
+        """A change of a node, zero at units that cannot move."""
+        return group * point.movable[name] if name in point.movable else group
 
     def _nothing(self, nodes: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What free nodes receive before anything was sent."""

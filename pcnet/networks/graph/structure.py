@@ -1,4 +1,4 @@
-"""What a graph of predictions is made of, and what follows from which of its nodes are held."""
+"""What a graph of predictions is made of, and what follows from which of its nodes are clamped."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,8 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from pcnet.energies import Energy, Gaussian, GaussianPrior, Prior
-from pcnet.networks.fast.graph_flow import dense_chain
-from pcnet.networks.layers import Dense, Layer
+from pcnet.networks.layers import Layer
 
 
 class Prediction(nn.Module):
@@ -34,14 +33,18 @@ class Prediction(nn.Module):
         self.energy = energy
         self.weight = weight
 
+    def weighted(self, x: Tensor) -> Tensor:
+        """x times the weight."""
+        return x if self.weight == 1 else self.weight * x
+
 
 @dataclass(frozen=True)
 class Clamped:
-    """What is held while values relax.
+    """What is clamped while values relax.
 
     Attributes:
-        values: of every node that is held, all of it or some units.
-        observed: which units are held, for nodes of which only some are.
+        values: of every node that is clamped, all of it or some units.
+        observed: which units are clamped, for nodes of which only some are.
     """
 
     values: dict[str, Float[Tensor, "B D"]]
@@ -58,7 +61,7 @@ class Clamped:
 
 @dataclass(frozen=True)
 class Structure:
-    """What depends on which nodes are held, but not on their values; made anew for every problem, since modules change.
+    """What depends on which nodes are clamped, but not on their values; made anew for every problem, since modules change.
 
     Attributes:
         predictions: those that count.
@@ -97,6 +100,11 @@ class Structure:
         return {name: place for place, name in enumerate(self.free)}
 
     @cached_property
+    def free_widths(self) -> tuple[int, ...]:
+        """Units of every free node."""
+        return tuple(self.widths[name] for name in self.free)
+
+    @cached_property
     def units(self) -> tuple[bool, ...]:
         """Which predictions cost 1/2 error^2 and nothing else."""
         return tuple(isinstance(p.energy, Gaussian) and p.energy.is_unit and p.weight == 1 for p in self.predictions)
@@ -105,11 +113,6 @@ class Structure:
     def layers(self) -> tuple[tuple[Layer, ...], ...]:
         """Of the predictions."""
         return tuple(tuple(p.layers) for p in self.predictions)
-
-    @cached_property
-    def chain(self) -> tuple[Dense, ...]:
-        """The layers of a dense chain between held ends, for which plain descent has a program of its own; else none."""
-        return dense_chain(self.predictions, self.free, self.priors)
 
     @cached_property
     def sparse(self) -> dict[str, float]:
@@ -127,8 +130,9 @@ class Structure:
         """With these nodes free."""
         active = tuple(p for p in predictions if not (p.energy.observed_only and p.target in free))
         seen = {p.target for p in active} | {source for p in active for source in p.sources}
-        lawful = {p.target for p in predictions if p.energy.observed_only}  # answered by a law, not by the prior's mode
-        free = tuple(name for name in free if name in seen or name in priors.keys() - lawful)
+        # A node whose energy is for observed values only is answered by its prediction, not by the mode of its prior.
+        without_value = {p.target for p in predictions if p.energy.observed_only}
+        free = tuple(name for name in free if name in seen or name in priors.keys() - without_value)
         own = {name: prior for name, prior in priors.items() if name in free}
         trunk = _trunk(active, free, {name for name, prior in own.items() if prior.sparsity})
         return cls(active, free, {n: i for n, i in trunk.items() if i is not None}, tuple(trunk), own, widths)

@@ -1,8 +1,10 @@
 """Features that know nothing of the process, by the dozen: what a model's are ranked among."""
 
+import abc
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -10,14 +12,32 @@ from jaxtyping import Float
 
 from pcnet.probing.rows.dataset import Array, as_numpy
 from pcnet.probing.rows.history import tokens_by_lag
+from pcnet.probing.rows.subject import Subject
 from pcnet.processes import Words, random_hmm
 
 SPECTRAL_RADII = (0.5, 0.9, 1.2)
 """Spectral radii of the reservoirs' recurrent weights, each of them a bank."""
 
 
+class BankSource(abc.ABC):
+    """Where a verdict gets its banks from. It is asked only where anything can be decided, so a source may be costly."""
+
+    @property
+    @abc.abstractmethod
+    def fewest_members(self) -> int:
+        """Of any of its banks."""
+
+    @abc.abstractmethod
+    def key(self, site: str, width: int) -> Hashable:
+        """What the banks depend on: they are asked for once for all sites of one key."""
+
+    @abc.abstractmethod
+    def banks(self, subject: Subject, site: str, width: int) -> "tuple[ControlBank, ...]":
+        """The banks for a site with so many features, members having one row per word of the subject."""
+
+
 @dataclass(frozen=True, eq=False)
-class ControlBank:
+class ControlBank(BankSource):
     """Features of networks (or beliefs) that were not made for the process, all drawn in one way.
 
     If a model's features were drawn like the members, its rank among them would be uniform: that is the whole test, and
@@ -37,6 +57,80 @@ class ControlBank:
             raise ValueError(f"members=(): bank {self.name!r} needs at least one")
         if len(rows) > 1:
             raise ValueError(f"members: those of bank {self.name!r} have {sorted(rows)} rows; give one for each word")
+
+    @property
+    def fewest_members(self) -> int:
+        return len(self.members)
+
+    def key(self, site: str, width: int) -> Hashable:
+        return None
+
+    def banks(self, subject: Subject, site: str, width: int) -> "tuple[ControlBank, ...]":
+        return (self,)
+
+
+@dataclass(frozen=True, eq=False)
+class DefaultBanks(BankSource):
+    """Untrained networks as wide as the site, one bank for each of ``SPECTRAL_RADII``, and beliefs of other processes.
+
+    Args:
+        num_members: of each bank.
+        seed: of every draw.
+    """
+
+    num_members: int = 39
+    seed: int = 0
+
+    @property
+    def fewest_members(self) -> int:
+        return self.num_members
+
+    def key(self, site: str, width: int) -> Hashable:
+        return width
+
+    def banks(self, subject: Subject, site: str, width: int) -> tuple[ControlBank, ...]:
+        words, process = subject.words, subject.process
+        generator = np.random.default_rng(self.seed)
+
+        def bank(name: str, draw: Callable[[], np.ndarray]) -> ControlBank:
+            return ControlBank(name, tuple(draw() for _ in range(self.num_members)))
+
+        reservoirs = [
+            bank(f"reservoir_{radius}", lambda radius=radius: reservoir(words, width, radius, generator))
+            for radius in SPECTRAL_RADII
+        ]
+        others = bank("other_process", lambda: other_belief(words, process.num_states, process.vocab_size, generator))
+        return (*reservoirs, others)
+
+
+@dataclass(frozen=True, eq=False)
+class UntrainedCopies(BankSource):
+    """Copies of the model with fresh weights: the controls that are most like the model.
+
+    Args:
+        activations: features by site of the copy that an integer draws, one row per word: build the model with this seed
+            by the initialiser that the trained one started from, and walk the words.
+        seeds: one copy for each; 39 allow a p value of .025.
+        name: what the column ``control`` says.
+    """
+
+    activations: Callable[[int], Mapping[str, Float[Array, "N D"]]]
+    seeds: Sequence[int] = tuple(range(39))
+    name: str = "untrained copies"
+
+    @property
+    def fewest_members(self) -> int:
+        return len(self.seeds)
+
+    @cached_property
+    def _copies(self) -> tuple[Mapping[str, Float[Array, "N D"]], ...]:
+        return tuple(map(self.activations, self.seeds))
+
+    def key(self, site: str, width: int) -> Hashable:
+        return site
+
+    def banks(self, subject: Subject, site: str, width: int) -> tuple[ControlBank, ...]:
+        return (ControlBank(self.name, tuple(copy[site] for copy in self._copies)),)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,31 +202,6 @@ def other_belief(
             after = belief[rows] @ matrices[token]
             belief[rows] = after / after.sum(axis=1, keepdims=True)
     return belief
-
-
-def default_banks(
-    words: Words, width: int, num_states: int, vocab_size: int, num_members: int = 39, seed: int = 0
-) -> tuple[ControlBank, ...]:
-    """Untrained networks of matched width, one bank for each of ``SPECTRAL_RADII``, and beliefs of other processes.
-
-    Args:
-        words: the rows.
-        width: of the reservoirs.
-        num_states, vocab_size: of the other processes.
-        num_members: of each bank.
-        seed: of every draw.
-    """
-    generator = np.random.default_rng(seed)
-
-    def bank(name: str, draw: Callable[[], np.ndarray]) -> ControlBank:
-        return ControlBank(name, tuple(draw() for _ in range(num_members)))
-
-    reservoirs: Iterable[ControlBank] = (
-        bank(f"reservoir_{radius}", lambda radius=radius: reservoir(words, width, radius, generator))
-        for radius in SPECTRAL_RADII
-    )
-    others = bank("other_process", lambda: other_belief(words, num_states, vocab_size, generator))
-    return (*reservoirs, others)
 
 
 def least_members(num_sites: int, level: float) -> int:

@@ -1,73 +1,84 @@
-"""What a sceptic asks for: features that know less than a model might.
+"""Controls that put features that know less than a model might in the place of the model's.
 
-Each control takes the place of a model's features in the protocol that scores the model; `shuffles` has those that take
-the place of the targets, `untrained` networks that nobody taught.
+`shuffles` has the controls that put other targets in the place of the true ones, `banks` untrained networks.
 """
 
 import abc
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-import pandas as pd
 import scipy.special
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
-from pcnet.probing.regression.protocol import DEFAULT_PROTOCOL, Protocol, no_scores
 from pcnet.probing.rows.dataset import Array, as_numpy, probability_weights
 from pcnet.probing.rows.history import one_hot, tokens_by_lag
 from pcnet.probing.rows.subject import Subject
-from pcnet.probing.rows.targets import constrained_belief, equal_rows, group_means
+from pcnet.probing.rows.targets import equal_rows, group_means
+from pcnet.processes import Words, constrained_beliefs
 
 
 class Control(abc.ABC):
-    """Another explanation of a probe's score: the score means what exceeds the control's."""
+    """Another explanation of a probe's score: the features, and the order of the targets, that know less than a model might.
+
+    The score means what exceeds the control's. `pcnet.probing.score_control` scores every control in the same way, and
+    `ControlTest` makes it a test.
+
+    Attributes:
+        held_out: whether it has held-out scores.
+        has_population: whether what it explains of the whole population means anything.
+    """
+
+    held_out: ClassVar[bool] = True
+    has_population: ClassVar[bool] = True
 
     @property
     @abc.abstractmethod
     def name(self) -> str:
-        """What the column ``control`` of ``probes.csv`` says."""
-
-    @abc.abstractmethod
-    def population_r2(self, subject: Subject) -> float:
-        """What the control explains of the targets if the whole population is known; NaN where that means nothing."""
-
-    @abc.abstractmethod
-    def score(
-        self, subject: Subject, protocol: Protocol = DEFAULT_PROTOCOL, offsets: Sequence[bool] = (True, False)
-    ) -> pd.DataFrame:
-        """Held-out scores in the columns of ``probe``; no rows for a control that has none.
-
-        Args:
-            subject: process, words and targets, and what the control needs of the model.
-            protocol: the same as for the model.
-            offsets: whether the fits have a constant.
-
-        Raises:
-            ValueError: if the subject lacks what the control looks at; otherwise as in ``probe``.
-        """
-
-
-class FeatureControl(Control, abc.ABC):
-    """A control that puts other features in the place of the model's."""
+        """What the column ``control`` of a table of scores says."""
 
     @abc.abstractmethod
     def features(self, subject: Subject) -> Float[Array, "N D"]:
-        """The features, one row per word."""
+        """The features, one row per word.
 
-    def population_r2(self, subject: Subject) -> float:
-        return subject.population_r2(self.features(subject))
+        Raises:
+            ValueError: if the subject lacks what the control looks at.
+        """
 
-    def score(
-        self, subject: Subject, protocol: Protocol = DEFAULT_PROTOCOL, offsets: Sequence[bool] = (True, False)
-    ) -> pd.DataFrame:
-        return subject.probe(self.features(subject), protocol, offsets)
+    @abc.abstractmethod
+    def cells(self, subject: Subject) -> Int[np.ndarray, " N"] | None:
+        """A number for each word: the control can't tell words of equal number apart. None if it knows features, affinely."""
+
+    @abc.abstractmethod
+    def orders(self, words: Words) -> Int[np.ndarray, "N R"]:
+        """Whose target each word gets, a column for each time that the control is scored."""
+
+
+class FeatureControl(Control, abc.ABC):
+    """A control that knows features affinely, and leaves the targets where they are."""
+
+    def cells(self, subject: Subject) -> None:
+        return None
+
+    def orders(self, words: Words) -> Int[np.ndarray, "N 1"]:
+        return as_they_are(words)
+
+
+class PartitionControl(Control, abc.ABC):
+    """A control that knows any function of a word's cell, and leaves the targets where they are."""
+
+    def orders(self, words: Words) -> Int[np.ndarray, "N 1"]:
+        return as_they_are(words)
+
+
+def as_they_are(words: Words) -> Int[np.ndarray, "N 1"]:
+    """Every word has its own target, once."""
+    return np.arange(len(words.lengths))[:, None]
 
 
 @dataclass(frozen=True)
-class NextTokenLaw(FeatureControl):
+class NextTokenLaw(PartitionControl):
     """The exact law of the next token: what a perfect predictor's output gives away.
 
     Where it determines the belief affinely (Mess3: population R2 1.000) nothing beyond it can be shown; on rrxor it
@@ -78,6 +89,9 @@ class NextTokenLaw(FeatureControl):
 
     def features(self, subject: Subject) -> Float[Array, "N D"]:
         return subject.words.next_token_laws
+
+    def cells(self, subject: Subject) -> Int[np.ndarray, " N"]:
+        return equal_rows(as_numpy(subject.words.next_token_laws))
 
 
 @dataclass(frozen=True)
@@ -110,7 +124,7 @@ class ConstrainedBelief(FeatureControl):
     name: ClassVar[str] = "constrained"
 
     def features(self, subject: Subject) -> Float[Array, "N D"]:
-        return constrained_belief(subject.process, subject.words)
+        return constrained_beliefs(subject.process, subject.words).numpy()
 
 
 @dataclass(frozen=True)
@@ -176,7 +190,7 @@ class RandomSubspace(FeatureControl):
 
 
 @dataclass(frozen=True)
-class LastTokensTable(Control):
+class LastTokensTable(PartitionControl):
     """The mean target for each ending of k tokens, "before the start" counting as a token.
 
     A table can't predict an ending that it hasn't seen, so it has a population value and no held-out score;
@@ -186,6 +200,7 @@ class LastTokensTable(Control):
         num_tokens: k, at least 1.
     """
 
+    held_out: ClassVar[bool] = False
     num_tokens: int
 
     def __post_init__(self) -> None:
@@ -196,12 +211,9 @@ class LastTokensTable(Control):
     def name(self) -> str:
         return f"last_{self.num_tokens}_table"
 
-    def population_r2(self, subject: Subject) -> float:
+    def features(self, subject: Subject) -> Float[np.ndarray, "N T"]:
         weights = probability_weights(subject.words.lengths.numpy(), subject.words.probabilities.numpy())
-        endings = equal_rows(tokens_by_lag(subject.words)[:, : self.num_tokens])
-        return subject.population_r2(group_means(as_numpy(subject.targets), endings, weights))
+        return group_means(as_numpy(subject.targets), self.cells(subject), weights)
 
-    def score(
-        self, subject: Subject, protocol: Protocol = DEFAULT_PROTOCOL, offsets: Sequence[bool] = (True, False)
-    ) -> pd.DataFrame:
-        return no_scores()
+    def cells(self, subject: Subject) -> Int[np.ndarray, " N"]:
+        return equal_rows(tokens_by_lag(subject.words)[:, : self.num_tokens])

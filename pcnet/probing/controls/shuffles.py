@@ -1,17 +1,15 @@
 """Targets that mean nothing: a model's own features against targets exchanged between words."""
 
 import abc
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-import pandas as pd
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from pcnet.probing.controls.known import Control
-from pcnet.probing.regression.protocol import COLUMNS, DEFAULT_PROTOCOL, MEASURED, Protocol, probe_replicates
-from pcnet.probing.rows.dataset import ProbeData
+from pcnet.probing.rows.dataset import Array
+from pcnet.probing.rows.sources import Rows
 from pcnet.probing.rows.subject import Subject
 from pcnet.processes import Words
 
@@ -21,60 +19,47 @@ class Shuffled(Control, abc.ABC):
     """The model's own features against targets exchanged at random between words that share something.
 
     Nothing is left to decode but what they share. The 95th percentile over the permutations is the score to beat. Each
-    permutation chooses its own penalty.
+    permutation chooses its own penalty. Fitted and scored on the same words, shuffled targets measure nothing but the
+    number of features: there is no population value.
+
+    Where a word stands in several rows, words are exchanged and all rows of a word move with it: rows exchanged one by one
+    would give equal features different targets, which no fit can follow, and so make the score to beat too low. The
+    price: a rare word's target may come to stand in many rows, so the variance differs between orders. Each order is
+    scored against its own variance, and where few words make up most rows the percentile is higher than that of
+    distinct words would be.
 
     Args:
         num_permutations: at least 100 for the percentile to mean anything.
         seed: draws the permutations.
-        quantile: which of the permutations' scores is reported.
     """
 
+    has_population: ClassVar[bool] = False
     num_permutations: int = 100
     seed: int = 0
-    quantile: float = 0.95
 
     def __post_init__(self) -> None:
         if self.num_permutations < 1:
             raise ValueError(f"num_permutations={self.num_permutations}: it must be at least 1")
-        if not 0 <= self.quantile <= 1:
-            raise ValueError(f"quantile={self.quantile}: it must lie in [0, 1]")
 
     @abc.abstractmethod
     def shared(self, words: Words) -> Int[np.ndarray, " N"]:
         """A number for each word; targets are exchanged between words of equal number."""
 
-    def population_r2(self, subject: Subject) -> float:
-        """NaN: fitted and scored on the same words, shuffled targets measure nothing but the number of features."""
-        return float("nan")
+    def features(self, subject: Subject) -> Float[Array, "N D"]:
+        return subject.model_features()
 
-    def score(
-        self, subject: Subject, protocol: Protocol = DEFAULT_PROTOCOL, offsets: Sequence[bool] = (True, False)
-    ) -> pd.DataFrame:
-        return scores_of_shuffles([self], subject, protocol, offsets)[self.name]
+    def cells(self, subject: Subject) -> Int[np.ndarray, " N"]:
+        return self.shared(subject.words)
 
-    def summary(self, scores: pd.DataFrame) -> pd.DataFrame:
-        """The columns of ``probe``, each score the percentile over the permutations, from those of all permutations."""
-        groups = scores.groupby([name for name in COLUMNS if name not in MEASURED], sort=False)
-        summary = pd.concat(
-            [
-                groups["r2"].quantile(self.quantile),
-                groups["rmse"].quantile(1 - self.quantile),
-                groups["alpha"].median(),
-                groups["alpha_at_edge"].any(),
-            ],
-            axis=1,
-        )
-        return summary.reset_index()[list(COLUMNS)]
+    def orders(self, words: Words) -> Int[np.ndarray, "N R"]:
+        shared = self.shared(words)
+        if not isinstance(words, Rows):
+            return self._permuted(shared)
+        repeats = words.repeats
+        return repeats.first[self._permuted(shared[repeats.first])][repeats.word]
 
-    def permutation_scores(
-        self, subject: Subject, protocol: Protocol = DEFAULT_PROTOCOL, offsets: Sequence[bool] = (True, False)
-    ) -> pd.DataFrame:
-        """Every permutation's scores, in the columns of ``probe`` and the permutation's number as ``replicate``."""
-        return _permutation_scores([self], subject, protocol, offsets)
-
-    def permutations(self, words: Words) -> Int[np.ndarray, "N R"]:
-        """Whose target each word gets, one column per permutation."""
-        generator, shared = np.random.default_rng(self.seed), self.shared(words)
+    def _permuted(self, shared: Int[np.ndarray, " n"]) -> Int[np.ndarray, "n R"]:
+        generator = np.random.default_rng(self.seed)
         order = np.empty((len(shared), self.num_permutations), dtype=np.int64)
         for number in np.unique(shared):
             rows = np.flatnonzero(shared == number)
@@ -108,31 +93,3 @@ class ShuffledKeepingLastToken(Shuffled):
     def shared(self, words: Words) -> Int[np.ndarray, " N"]:
         last = words.last_tokens.numpy()
         return words.lengths.numpy() * (last.max() + 1) + last
-
-
-def scores_of_shuffles(
-    shuffles: Sequence[Shuffled],
-    subject: Subject,
-    protocol: Protocol = DEFAULT_PROTOCOL,
-    offsets: Sequence[bool] = (True, False),
-) -> dict[str, pd.DataFrame]:
-    """Scores of several kinds of shuffle by name, as ``Shuffled.score`` gives each.
-
-    All their permutations are fitted at once: what depends on the features alone is computed once.
-
-    Args:
-        shuffles: of different names.
-        subject, protocol, offsets: as in ``Control.score``.
-    """
-    scores = _permutation_scores(shuffles, subject, protocol, offsets)
-    kind = np.repeat(np.arange(len(shuffles)), [each.num_permutations for each in shuffles])[scores["replicate"]]
-    return {each.name: each.summary(scores[kind == number]) for number, each in enumerate(shuffles)}
-
-
-def _permutation_scores(
-    shuffles: Sequence[Shuffled], subject: Subject, protocol: Protocol, offsets: Sequence[bool]
-) -> pd.DataFrame:
-    words = subject.words
-    data = ProbeData.checked(subject.model_features(), subject.targets, words.lengths, words.probabilities)
-    order = np.concatenate([each.permutations(words) for each in shuffles], axis=1)
-    return probe_replicates(data, order, protocol, offsets, subject.groups)

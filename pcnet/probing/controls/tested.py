@@ -7,14 +7,23 @@ from typing import Self
 import numpy as np
 from jaxtyping import Float, Int
 
-from pcnet.probing.controls.known import AdditiveHistory, ModelSoftmax
+from pcnet.probing.controls.known import (
+    AdditiveHistory,
+    ConstrainedBelief,
+    Control,
+    LastTokensTable,
+    ModelSoftmax,
+    NextTokenLaw,
+)
 from pcnet.probing.regression.moments import Design, measure
 from pcnet.probing.regression.protocol import population_r2
 from pcnet.probing.regression.ridge import ridge_path
 from pcnet.probing.rows.dataset import Array, as_numpy, equal_weights
-from pcnet.probing.rows.history import tokens_by_lag
 from pcnet.probing.rows.subject import Subject
-from pcnet.probing.rows.targets import TOLERANCE, constrained_belief, equal_rows, group_means
+from pcnet.probing.rows.targets import TOLERANCE, group_means
+
+DECIDABLE_BELOW = 0.95
+"""A control that explains this much of the targets leaves too little to show anything beyond it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +49,23 @@ class ControlTest:
     residual: Float[np.ndarray, "N T"]
     strata: Int[np.ndarray, " N"]
     population_r2: float
+
+    @property
+    def decides(self) -> bool:
+        """Whether the control leaves enough of the targets for an answer."""
+        return self.population_r2 < DECIDABLE_BELOW
+
+    @classmethod
+    def of(cls, control: Control, subject: Subject) -> Self:
+        """The test of a control: of its cells where it has any, else of its features.
+
+        Raises:
+            ValueError: if the subject lacks what the control looks at.
+        """
+        cells = control.cells(subject)
+        if cells is None:
+            return cls.of_features(control.name, control.features(subject), subject)
+        return cls.of_cells(control.name, cells, subject)
 
     @classmethod
     def of_cells(cls, name: str, cells: Int[np.ndarray, " N"], subject: Subject) -> Self:
@@ -72,7 +98,7 @@ class ControlTest:
         rows = measure(design, equal_weights(lengths), np.arange(len(lengths)), design.centre())
         best = ridge_path(rows, (0.0,), fit_intercept=True)
         residual = targets - known @ best.coef[0] - best.intercept[0]
-        return cls(name, known, residual, lengths, subject.population_r2(known))
+        return cls(name, known, residual, lengths, population_r2(known, subject.targets, subject.words))
 
 
 def cell_r2(cells: Int[np.ndarray, " N"], subject: Subject) -> float:
@@ -81,7 +107,7 @@ def cell_r2(cells: Int[np.ndarray, " N"], subject: Subject) -> float:
     lengths, probabilities = words.lengths.numpy(), words.probabilities.numpy()
     weights = probabilities / np.bincount(lengths, weights=probabilities)[lengths]
     means = group_means(as_numpy(subject.targets), cells, weights)
-    return population_r2(means, subject.targets, words.lengths, words.probabilities)
+    return population_r2(means, subject.targets, words)
 
 
 def default_control_tests(subject: Subject) -> tuple[ControlTest, ...]:
@@ -96,23 +122,19 @@ def default_control_tests(subject: Subject) -> tuple[ControlTest, ...]:
     Args:
         subject: process, words and targets.
     """
-    words = subject.words
-    laws = equal_rows(words.next_token_laws.numpy())
-    history = tokens_by_lag(words)
-    controls = [ControlTest.of_cells("next_token", laws, subject)]
-    for k in range(1, min(4, history.shape[1]) + 1):
-        controls.append(ControlTest.of_cells(f"last_{k}_table", equal_rows(history[:, :k]), subject))
-    controls += [
-        ControlTest.of_cells("shuffled", np.zeros_like(laws), subject),
-        ControlTest.of_features("additive_history", AdditiveHistory().features(subject), subject),
-        ControlTest.of_features("constrained", constrained_belief(subject.process, subject.words), subject),
-    ]
-    return tuple(controls)
+    longest = subject.words.tokens.shape[1]
+    tables = (LastTokensTable(k) for k in range(1, min(4, longest) + 1))
+    nothing = np.zeros(len(subject.words.lengths), dtype=np.int64)
+    return (
+        *(ControlTest.of(control, subject) for control in (NextTokenLaw(), *tables)),
+        ControlTest.of_cells("shuffled", nothing, subject),
+        *(ControlTest.of(control, subject) for control in (AdditiveHistory(), ConstrainedBelief())),
+    )
 
 
 def softmax_test(subject: Subject) -> ControlTest:
     """The model's own next-token law; ValueError if the subject has no logits."""
-    return ControlTest.of_features("softmax", ModelSoftmax().features(subject), subject)
+    return ControlTest.of(ModelSoftmax(), subject)
 
 
 def known_to(controls: Sequence[ControlTest], targets: Float[np.ndarray, "N T"]) -> Float[np.ndarray, "N C"]:

@@ -124,7 +124,7 @@ def where(
         for place in site_states(model, words, sites, iterations):
             labels = {"checkpoint": checkpoint, "site": place.site, "part": place.part, "iteration": place.iteration}
             for target, values in targets.items():
-                scores = probe(place.features, values, words.lengths, words.probabilities, protocol, (True,))
+                scores = probe(place.features, values, words, protocol, (True,))
                 tables.append(pd.DataFrame(labels | {"target": target}, index=scores.index).join(scores))
     return pd.concat(tables, ignore_index=True)
 

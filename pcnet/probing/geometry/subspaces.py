@@ -39,14 +39,6 @@ def principal_angles(one: Float[Array, "k D"], other: Float[Array, "l D"]) -> Fl
     return np.sort(scipy.linalg.subspace_angles(first.T, second.T))
 
 
-def subspace_overlap(one: Float[Array, "k D"], other: Float[Array, "l D"]) -> float:
-    """Mean squared cosine of the principal angles: 1 if one holds the other, 0 if orthogonal.
-
-    Two random subspaces of k and l dimensions of D have max(k, l) / D on average.
-    """
-    return float(np.mean(np.cos(principal_angles(one, other)) ** 2))
-
-
 def participation_ratio(points: Float[Array, "N D"], weights: Float[Array, " N"] | None = None) -> float:
     r"""Effective dimension of a cloud: :math:`(\sum_k \lambda_k)^2 / \sum_k \lambda_k^2` of its covariance.
 
@@ -119,8 +111,9 @@ def factor_overlaps(
         weights: of rows; equal if None.
 
     Returns:
-        A row per pair: one, other, their dimensions, overlap (see ``subspace_overlap``), chance (that of random
-        subspaces of these dimensions), smallest_angle in degrees.
+        A row per pair: one, other, their dimensions, overlap (mean squared cosine of the principal angles: 1 if one subspace
+        holds the other, 0 at right angles), chance (the mean over random subspaces of these dimensions), smallest_angle
+        in degrees.
 
     Raises:
         ValueError: with fewer than two factors, or one that the features don't move with.
@@ -142,39 +135,3 @@ def factor_overlaps(
             {"one": one, "other": other} | sizes | seen | {"chance": max(sizes.values()) / directions.shape[1]}
         )
     return pd.DataFrame(lines)
-
-
-def factored_share(
-    features: Float[Array, "N D"],
-    joint: Float[Array, "N J"],
-    factors: Mapping[str, Float[Array, "N S"]],
-    weights: Float[Array, " N"] | None = None,
-) -> dict[str, float]:
-    """Whether activations hold a product belief as a sum of its factors, or as the joint law that their product is.
-
-    The part of the features that is linear in the joint belief (at most prod(d_n) - 1 dimensions) is split into what
-    is linear in the factors' beliefs (sum of (d_n - 1) dimensions) and the rest.
-
-    Args:
-        features: activations.
-        joint: belief over joint states.
-        factors: belief over each factor's states, by name.
-        weights: of rows; equal if None.
-
-    Returns:
-        ``joint`` and ``factored``: shares of the features' variance; ``dimensions`` for 95 % of the joint part, beside
-        ``dimensions_factored`` and ``dimensions_joint``, the ranks of the factors' beliefs together and of the joint one.
-    """
-    features, joint = matrix("features", features), matrix("joint", joint)
-    together = np.concatenate([matrix(name, belief) for name, belief in factors.items()], axis=1)
-    total = variances(features, weights).sum()
-    moved = {
-        "joint": joint @ encoding_directions(features, joint, weights),
-        "factored": together @ encoding_directions(features, together, weights),
-    }
-    ranks = {
-        f"dimensions_{name}": int(np.count_nonzero((sizes := variances(part, weights)) > TOLERANCE * sizes[0]))
-        for name, part in (("joint", joint), ("factored", together))
-    }
-    shares = {name: float(variances(part, weights).sum() / total) for name, part in moved.items()}
-    return shares | {"dimensions": dimensions_for(moved["joint"], 0.95, weights)} | ranks

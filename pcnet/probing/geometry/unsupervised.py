@@ -1,67 +1,13 @@
 """A decoder without ground truth: coordinates of belief from activations and the model's own outputs alone."""
 
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
-from pcnet.predictor import Predictor
-from pcnet.probing.interventions.futures import continued
 from pcnet.probing.regression.moments import Design
 from pcnet.probing.regression.protocol import DEFAULT_PROTOCOL, Protocol, held_out_fits
-from pcnet.probing.rows.dataset import Array, ProbeData, equal_weights
-from pcnet.processes import Words
-
-
-@torch.no_grad()
-def own_futures(model: Predictor, rows: Words, tokens: int, chunk: int = 1024) -> Float[Tensor, "N F"]:
-    """The law that the model itself gives to the next tokens after each word: no process is asked.
-
-    Column f is the probability of the f-th continuation in lexicographic order, F = V^tokens, in float64. Each word is
-    run anew, and then every continuation: N V^tokens steps.
-
-    Args:
-        model: any predictor.
-        rows: the words: ``tokens`` (padded on the right with negative numbers) and ``lengths`` are used.
-        tokens: how many tokens ahead, at least 1. A model with a bounded context may be asked no further than it reaches.
-        chunk: words per batch.
-
-    Raises:
-        ValueError: if ``tokens`` isn't positive.
-    """
-    if tokens < 1:
-        raise ValueError(f"tokens={tokens}: it must be at least 1")
-    laws = torch.empty(len(rows.lengths), model.vocab_size**tokens, dtype=torch.float64)
-    for length in rows.lengths.unique().tolist():
-        for part in torch.nonzero(rows.lengths == length).flatten().split(chunk):
-            memory, logits = model.start(len(part)), None
-            for token in rows.tokens[part, :length].unbind(1):
-                logits, memory = model.step(memory, token)
-            laws[part] = continued(model.step, memory, logits, tokens)
-    return laws
-
-
-def observed_futures(tokens: Float[Array, "B L"], positions: int, ahead: int, vocab_size: int) -> Float[Array, "N F"]:
-    """One-hot continuations of sampled sequences, for models whose law cannot be asked.
-
-    Args:
-        tokens: sequences.
-        positions: futures are taken after the first 1..positions tokens of each sequence, sequence by sequence.
-        ahead: tokens per future; the columns are those of ``own_futures``.
-        vocab_size: distinct tokens.
-
-    Raises:
-        ValueError: if the sequences are too short.
-    """
-    tokens = np.asarray(tokens)
-    if tokens.shape[1] < positions + ahead:
-        raise ValueError(f"tokens has length {tokens.shape[1]}; positions={positions} and ahead={ahead} need their sum")
-    names = {word: column for column, word in enumerate(product(range(vocab_size), repeat=ahead))}
-    columns = [names[tuple(row[t : t + ahead].tolist())] for row in tokens for t in range(1, positions + 1)]
-    return np.eye(len(names))[columns]
+from pcnet.probing.rows.dataset import Array, ProbeData, Weighted, equal_weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +28,7 @@ class PredictiveGeometry:
 def predictive_geometry(
     features: Float[Array, "N D"],
     futures: Float[Array, "N F"],
-    rows: Words,
+    rows: Weighted,
     protocol: Protocol = DEFAULT_PROTOCOL,
     fold_seed: int = 0,
     tolerance: float = 0.005,
@@ -102,7 +48,7 @@ def predictive_geometry(
 
     Args:
         features: activations, one row per word.
-        futures: ``own_futures``, or ``observed_futures`` on sampled rows.
+        futures: ``own_futures`` of the model.
         rows: the words: ``lengths`` and ``probabilities`` are used.
         protocol: folds, penalties and which words always train.
         fold_seed: which deal of the words to folds.
@@ -115,7 +61,7 @@ def predictive_geometry(
     """
     if not 0 <= tolerance < 1:
         raise ValueError(f"tolerance={tolerance}: it must be at least 0 and below 1")
-    data = ProbeData.checked(features, futures, rows.lengths, rows.probabilities)
+    data = ProbeData.checked(features, futures, rows)
     labels, weights = protocol.folds(data.lengths, fold_seed), equal_weights(data.lengths)
     design = Design.single(data.features, data.targets)
     (fits,) = held_out_fits(design, data.lengths, labels, protocol, (True,))

@@ -1,1 +1,1 @@
-"""Moving a state to another belief, and what the model then predicts."""
+"""States that are moved to another belief: where they are held, how far they move, what the model then says."""

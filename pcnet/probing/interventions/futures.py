@@ -7,42 +7,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from pcnet.predictor import Predictor
 from pcnet.probing.interventions.places import Moment, NotSettledError, Place
-from pcnet.processes import HiddenMarkovModel
+from pcnet.probing.rows.targets import check_horizon
+from pcnet.processes import Words
 from pcnet.typing import State
 
 Step = Callable[[State, Int[Tensor, " B"]], tuple[Float[Tensor, "B V"], State]]
 """Takes a memory and a token on; gives logits and the memory after it."""
-
-MAX_FUTURES = 2**16
-"""Continuations of one history beyond which an enumeration is refused."""
-
-
-def exact_futures(
-    process: HiddenMarkovModel, beliefs: Float[Tensor, "N S"], horizon: int
-) -> Float[Tensor, "N futures"]:
-    r"""Law of the next `horizon` tokens in each belief, over all V^horizon continuations in lexicographic order.
-
-    .. math:: P(w_1 \dots w_k \mid \eta) = \eta\, T[w_1] \cdots T[w_k]\, r
-
-    It is linear in the belief: what a mixture of two beliefs predicts is the mixture of what they predict.
-
-    Args:
-        process: whose futures.
-        beliefs: filtered beliefs; points outside the simplex get what linearity gives them.
-        horizon: tokens ahead, at least 1.
-
-    Raises:
-        ValueError: if ``horizon`` is not positive or has too many continuations, or the beliefs' width is not the
-            number of states.
-    """
-    check_horizon(horizon, process.vocab_size)
-    if beliefs.ndim != 2 or beliefs.shape[1] != process.num_states:
-        raise ValueError(f"beliefs must have a shape (N, {process.num_states}), got {tuple(beliefs.shape)}")
-    vectors = beliefs.double().unsqueeze(1)
-    for _ in range(horizon):
-        vectors = torch.einsum("nws,vsj->nwvj", vectors, process.transition_matrices).flatten(1, 2)
-    return vectors @ process.right_vector
 
 
 @torch.no_grad()
@@ -59,13 +31,38 @@ def model_futures(place: Place, moment: Moment, horizon: int) -> Float[Tensor, "
     Raises:
         ValueError: if ``horizon`` is not positive or has too many continuations.
     """
-    check_horizon(horizon, moment.logits.shape[-1])
 
     def step(memory: State, tokens: Int[Tensor, " B"]) -> tuple[Float[Tensor, "B V"], State]:
         after = place.advance(memory, tokens)
         return after.logits, after.memory
 
     return continued(step, moment.memory, moment.logits, horizon)
+
+
+@torch.no_grad()
+def own_futures(model: Predictor, rows: Words, horizon: int, chunk: int = 1024) -> Float[Tensor, "N futures"]:
+    """Law of the next `horizon` tokens that a model itself states after each word: no process is asked.
+
+    Each word is run anew, and then every continuation: N V^horizon steps.
+
+    Args:
+        model: any predictor. One with a bounded context may be asked no further than it reaches.
+        rows: the words: ``tokens`` (padded on the right with negative numbers) and ``lengths`` are used.
+        horizon: tokens ahead, at least 1.
+        chunk: words per batch.
+
+    Raises:
+        ValueError: if ``horizon`` is not positive or has too many continuations.
+    """
+    check_horizon(horizon, model.vocab_size)
+    laws = torch.empty(len(rows.lengths), model.vocab_size**horizon, dtype=torch.float64)
+    for length in rows.lengths.unique().tolist():
+        for part in torch.nonzero(rows.lengths == length).flatten().split(chunk):
+            memory, logits = model.start(len(part)), None
+            for token in rows.tokens[part, :length].unbind(1):
+                logits, memory = model.step(memory, token)
+            laws[part] = continued(model.step, memory, logits, horizon)
+    return laws
 
 
 class EditedFutures(NamedTuple):
@@ -119,8 +116,12 @@ def continued(step: Step, memory: State, logits: Float[Tensor, "B V"], horizon: 
         memory: of the model before any of them.
         logits: of the first one.
         horizon: tokens ahead, at least 1.
+
+    Raises:
+        ValueError: if ``horizon`` is not positive or has too many continuations.
     """
     batch, vocab_size = logits.shape
+    check_horizon(horizon, vocab_size)
     logs = logits.double().log_softmax(-1)
     for _ in range(horizon - 1):
         tokens = torch.arange(vocab_size).repeat(len(logits))
@@ -132,17 +133,3 @@ def continued(step: Step, memory: State, logits: Float[Tensor, "B V"], horizon: 
 def next_tokens(futures: Float[Tensor, "N futures"], vocab_size: int, horizon: int) -> Float[Tensor, "N words"]:
     """Joint law of the first `horizon` tokens of these futures."""
     return futures.reshape(len(futures), vocab_size**horizon, -1).sum(-1)
-
-
-def token_ahead(futures: Float[Tensor, "N futures"], vocab_size: int, horizon: int) -> Float[Tensor, "N V"]:
-    """Law of the token that comes `horizon` tokens ahead (1 is the next one)."""
-    return futures.reshape(len(futures), vocab_size ** (horizon - 1), vocab_size, -1).sum((1, 3))
-
-
-def check_horizon(horizon: int, vocab_size: int) -> None:
-    """Refuse what cannot be enumerated."""
-    if horizon < 1 or vocab_size**horizon > MAX_FUTURES:
-        raise ValueError(
-            f"horizon={horizon}: it must be at least 1 and leave at most {MAX_FUTURES} continuations of "
-            f"{vocab_size} tokens"
-        )

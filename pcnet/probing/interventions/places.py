@@ -12,7 +12,7 @@ from pcnet.baselines.recurrent import Recurrent
 from pcnet.inference import CurvedProblem, Inference, NewtonCG, Status
 from pcnet.networks import TemporalPC
 from pcnet.networks.fast.token_problem import TokenPoint, TokenProblem
-from pcnet.networks.time.temporal import TokenClamp
+from pcnet.networks.time.steps import StepClamp
 from pcnet.predictor import Predictor
 from pcnet.typing import State
 
@@ -250,7 +250,7 @@ class ClampedLevel(Place):
         return Moment(memory, tokens, after, logits, after[self.level - 1])
 
     def put(self, moment: Moment, values: Float[Tensor, "B D"]) -> Moment:
-        problem = HeldLevel(self.model.problem(TokenClamp(moment.tokens, moment.past)), self.level)
+        problem = HeldLevel(self.model.problem(StepClamp(moment.tokens, moment.past)), self.level)
         start = tuple(values if n == self.level else part for n, part in enumerate(moment.memory, 1))
         with torch.no_grad():
             solution = self.relaxation.run(problem, start)
@@ -261,7 +261,7 @@ class ClampedLevel(Place):
 
 
 class HeldLevel(CurvedProblem):
-    """The energy of a token with one level held: its residual is none of the solver's business."""
+    """The energy of a token with one level clamped, whose residual the solver sees as zero."""
 
     def __init__(self, problem: TokenProblem, level: int) -> None:
         self.problem, self.level = problem, level

@@ -1,23 +1,22 @@
-"""A probe that bends: is something present that no linear map can read?"""
-
-from typing import Self
+"""A nonlinear probe: is something present that no linear map can read?"""
 
 import numpy as np
-from jaxtyping import Float, Int
-from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
-from sklearn.metrics import r2_score
+from jaxtyping import Float
+from sklearn.base import clone
 from sklearn.metrics.pairwise import euclidean_distances, rbf_kernel
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
-from pcnet.probing.regression.moments import Design, measure, total
-from pcnet.probing.regression.probes import fold_labels
-from pcnet.probing.regression.ridge import check_alphas, ridge_path
+from pcnet.probing.regression.probes import Folded, FoldedRegressor
+from pcnet.probing.regression.protocol import Protocol
+from pcnet.probing.regression.ridge import check_alphas, errors_on_folds, select_ridge
+from pcnet.probing.regression.scoring import explained
+from pcnet.probing.rows.dataset import ProbeData
 
 NONLINEAR_ALPHAS = tuple(10.0**exponent for exponent in range(-9, 1))
 """Default penalties, each relative to the top eigenvalue of the standardised Gram matrix."""
 
 
-class NonlinearProbe(MultiOutputMixin, RegressorMixin, BaseEstimator):
+class NonlinearProbe(FoldedRegressor):
     r"""Ridge regression on the features and on Gaussian bumps around some of the rows.
 
     .. math:: \hat y(x) = b + W^T z + \sum_j c_j \exp(-|z - z_j|^2 / (2 h^2 d)), \qquad d = \text{median } |z_i - z_j|^2
@@ -54,40 +53,6 @@ class NonlinearProbe(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.cv = cv
         self.random_state = random_state
 
-    def fit(
-        self,
-        X: Float[np.ndarray, "N D"],
-        y: Float[np.ndarray, "N T"] | Float[np.ndarray, " N"],
-        sample_weight: Float[np.ndarray, " N"] | None = None,
-        folds: Int[np.ndarray, " N"] | None = None,
-    ) -> Self:
-        """Learns the map, its width and its penalty.
-
-        Args:
-            X: features.
-            y: targets.
-            sample_weight: not negative; rows of weight zero don't exist. All ones if None.
-            folds: the fold of each row, for choosing; negative means always in training.
-
-        Raises:
-            ValueError: on rows that are too few, not finite or don't match, or settings that aren't legal.
-        """
-        X, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True, ensure_min_samples=2)
-        self._check()
-        weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        rows = np.flatnonzero(weights)
-        labels = fold_labels(folds, rows, len(X), self.cv, self.random_state)
-        self._place(X[rows], weights[rows])
-        found = []
-        for width in self.widths:
-            design = Design.single(self._features(X[rows], width), y[rows].reshape(len(rows), -1))
-            found += [(*self._choose(design, weights[rows], labels), width)]
-        _, self.alpha_, path, self.width_ = min(found, key=lambda each: each[0])
-        coef, intercept = path.coef[0], path.intercept[0]
-        self._coef, self._intercept = (coef, intercept) if y.ndim == 2 else (coef[:, 0], intercept[0])
-        self.fitted_ = True
-        return self
-
     def _check(self) -> None:
         check_alphas(self.alphas)
         if self.landmarks < 1:
@@ -95,8 +60,21 @@ class NonlinearProbe(MultiOutputMixin, RegressorMixin, BaseEstimator):
         if not len(self.widths) or min(self.widths) <= 0:
             raise ValueError(f"widths={self.widths}: give at least one, all positive")
 
-    def _place(self, X: Float[np.ndarray, "N D"], weights: Float[np.ndarray, " N"]) -> None:
+    def _learn(self, rows: Folded, one_target: bool) -> None:
+        rows = rows._replace(features=rows.features.astype(np.float64))
+        self._place(rows)
+        moments = [rows.moments(self._features(rows.features, width)) for width in self.widths]
+        least = [errors_on_folds(*each, self.alphas, fit_intercept=True).sum(axis=1).min() for each in moments]
+        best = int(np.argmin(least))
+        fitted = select_ridge(*moments[best], self.alphas, fit_intercept=True)
+        self.width_, self.alpha_ = self.widths[best], float(fitted.alpha[0])
+        self._coef = fitted.coef[:, 0] if one_target else fitted.coef
+        self._intercept = fitted.intercept[0] if one_target else fitted.intercept
+        self.fitted_ = True
+
+    def _place(self, rows: Folded) -> None:
         """Where the features' centre, scale and landmarks are."""
+        X, weights = rows.features, rows.weights
         self._centre = np.average(X, axis=0, weights=weights)
         deviation = np.sqrt(np.average((X - self._centre) ** 2, axis=0, weights=weights))
         self._scale = np.where(deviation > 1e-7 * np.abs(self._centre), deviation, np.inf)
@@ -113,37 +91,33 @@ class NonlinearProbe(MultiOutputMixin, RegressorMixin, BaseEstimator):
         z = self._standardised(X)
         return np.concatenate([z, rbf_kernel(z, self._landmarks, 0.5 / (width**2 * self._distance))], axis=1)
 
-    def _choose(
-        self, design: Design, weights: Float[np.ndarray, " N"], labels: Int[np.ndarray, " N"]
-    ) -> tuple[float, float, object]:
-        """Least held-out error, the penalty that has it, and the fit to all rows with it."""
-        centre = design.centre()
-        parts = [measure(design, weights, np.flatnonzero(labels == fold), centre) for fold in np.unique(labels)]
-        judged = [place for place, fold in enumerate(np.unique(labels)) if fold >= 0]
-        if len(judged) < 2:
-            raise ValueError(f"folds: {len(judged)} given; choosing needs at least 2")
-        errors = np.zeros(len(self.alphas))
-        for held in judged:
-            others = total([part for place, part in enumerate(parts) if place != held])
-            errors += ridge_path(others, self.alphas, fit_intercept=True).squared_errors(parts[held]).sum(axis=1)
-        best = len(errors) - 1 - int(np.argmin(errors[::-1]))
-        return (
-            float(errors[best]),
-            self.alphas[best],
-            ridge_path(total(parts), (self.alphas[best],), fit_intercept=True),
-        )
-
     def predict(self, X: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N T"] | Float[np.ndarray, " N"]:
         """Predictions, of the dimension that ``fit`` was given."""
         check_is_fitted(self, "fitted_")
         X = validate_data(self, X, dtype=np.float64, reset=False)
         return self._features(X, self.width_) @ self._coef + self._intercept
 
-    def score(
-        self,
-        X: Float[np.ndarray, "N D"],
-        y: Float[np.ndarray, "N T"],
-        sample_weight: Float[np.ndarray, " N"] | None = None,
-    ) -> float:
-        """Variance-weighted R2: one minus summed squared error over summed variance, all targets together."""
-        return r2_score(y, self.predict(X), sample_weight=sample_weight, multioutput="variance_weighted")
+
+def held_out_r2(estimator: FoldedRegressor, data: ProbeData, protocol: Protocol) -> float:
+    """R2 of any estimator under the protocol's rows, weights and first deal to folds; words equally weighted within a length.
+
+    Each fold is decoded by a fit to the others, which chooses its complexity on those same folds.
+
+    Args:
+        estimator: cloned for each fit; its grids take the place of the protocol's penalties.
+        data: features, targets and groups.
+        protocol: its numbers.
+
+    Raises:
+        ValueError: if there are fewer words, or groups, than folds.
+    """
+    labels = protocol.folds(data.lengths, protocol.fold_seeds[0], data.groups)
+    weights, found = protocol.fit_weights(data), np.zeros_like(data.targets)
+    for fold in range(protocol.num_folds):
+        train, held = labels != fold, labels == fold
+        fitted = clone(estimator).fit(data.features[train], data.targets[train], weights[train], labels[train])
+        found[held] = fitted.predict(data.features[held])
+    rows = protocol.scored(data.lengths)
+    mass, targets = data.score_weights()["equal"][rows], data.targets[rows]
+    variance = (mass @ (targets - np.average(targets, axis=0, weights=mass)) ** 2).sum()
+    return float(explained((mass @ (targets - found[rows]) ** 2).sum(), variance))

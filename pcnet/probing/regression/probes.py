@@ -1,10 +1,10 @@
 """Linear probes, as scikit-learn estimators."""
 
 import abc
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
@@ -14,12 +14,34 @@ from pcnet.probing.regression.ranks import check_ranks, select_rank
 from pcnet.probing.regression.ridge import ALPHAS, check_alphas, select_ridge
 
 
-class FoldedMap(MultiOutputMixin, RegressorMixin, BaseEstimator, abc.ABC):
-    """A linear map whose complexity is chosen on folds of the training rows.
+class Folded(NamedTuple):
+    """Training rows that count, dealt to folds.
 
     Attributes:
-        coef_: slopes in units of the raw features, (T, D), or (D,) for one-dimensional targets.
-        intercept_: (T,) or a number; zero without one.
+        features, targets, weights: of these rows; targets are a matrix.
+        labels: the fold of each; negative means always in training.
+    """
+
+    features: Float[np.ndarray, "n D"]
+    targets: Float[np.ndarray, "n T"]
+    weights: Float[np.ndarray, " n"]
+    labels: Int[np.ndarray, " n"]
+
+    def moments(self, features: Float[np.ndarray, "n F"]) -> tuple[Moments, list[Moments]]:
+        """Those of what always trains, and of each fold, for these rows' targets and other features of them."""
+        design, labels = Design.single(features, self.targets), self.labels
+        centre = design.centre()
+
+        def measured(chosen: Bool[np.ndarray, " n"]) -> Moments:
+            return measure(design, self.weights, np.flatnonzero(chosen), centre)
+
+        return measured(labels < 0), [measured(labels == label) for label in np.unique(labels[labels >= 0])]
+
+
+class FoldedRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, abc.ABC):
+    """A map whose complexity is chosen on folds of the training rows: `cv` of them, dealt with `random_state`.
+
+    Attributes:
         n_features_in_: D.
     """
 
@@ -28,10 +50,8 @@ class FoldedMap(MultiOutputMixin, RegressorMixin, BaseEstimator, abc.ABC):
         """ValueError if a setting isn't legal."""
 
     @abc.abstractmethod
-    def _choose(
-        self, always: Moments, parts: list[Moments]
-    ) -> tuple[Float[np.ndarray, "D T"], Float[np.ndarray, " T"]]:
-        """Slopes and intercept; ``parts`` are the folds, ``always`` what trains every fit."""
+    def _learn(self, rows: Folded, one_target: bool) -> None:
+        """Sets what ``predict`` needs; ``one_target`` if it should answer with a vector."""
 
     def fit(
         self,
@@ -59,14 +79,34 @@ class FoldedMap(MultiOutputMixin, RegressorMixin, BaseEstimator, abc.ABC):
         weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         rows = np.flatnonzero(weights)
         labels = fold_labels(folds, rows, len(X), self.cv, self.random_state)
-        design = Design.single(X, y.reshape(len(y), -1))
-        centre = design.centre()
-        parts = [measure(design, weights, rows[labels == label], centre) for label in np.unique(labels[labels >= 0])]
-        always = measure(design, weights, rows[labels < 0], centre)
-        coef, intercept = self._choose(always, parts)
-        self.coef_ = coef.T if y.ndim == 2 else coef[:, 0]
-        self.intercept_ = intercept if y.ndim == 2 else float(intercept[0])
+        whole = len(rows) == len(X)
+        chosen = (part if whole else part[rows] for part in (X, y.reshape(len(y), -1), weights))
+        self._learn(Folded(*chosen, labels), one_target=y.ndim == 1)
         return self
+
+    def score(self, X, y, sample_weight=None) -> float:
+        """Variance-weighted R2: one minus summed squared error over summed variance, all targets together."""
+        return r2_score(y, self.predict(X), sample_weight=sample_weight, multioutput="variance_weighted")
+
+
+class LinearMap(FoldedRegressor, abc.ABC):
+    """A linear map whose complexity is chosen on folds of the training rows.
+
+    Attributes:
+        coef_: slopes in units of the raw features, (T, D), or (D,) for one-dimensional targets.
+        intercept_: (T,) or a number; zero without one.
+    """
+
+    @abc.abstractmethod
+    def _choose(
+        self, always: Moments, parts: list[Moments]
+    ) -> tuple[Float[np.ndarray, "D T"], Float[np.ndarray, " T"]]:
+        """Slopes and intercept; ``parts`` are the folds, ``always`` what trains every fit."""
+
+    def _learn(self, rows: Folded, one_target: bool) -> None:
+        coef, intercept = self._choose(*rows.moments(rows.features))
+        self.coef_ = coef[:, 0] if one_target else coef.T
+        self.intercept_ = float(intercept[0]) if one_target else intercept
 
     def predict(self, X: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N T"] | Float[np.ndarray, " N"]:
         """Predictions, of the dimension that ``fit`` was given."""
@@ -74,12 +114,8 @@ class FoldedMap(MultiOutputMixin, RegressorMixin, BaseEstimator, abc.ABC):
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         return X @ self.coef_.T + self.intercept_
 
-    def score(self, X, y, sample_weight=None) -> float:
-        """Variance-weighted R2: one minus summed squared error over summed variance, all targets together."""
-        return r2_score(y, self.predict(X), sample_weight=sample_weight, multioutput="variance_weighted")
 
-
-class LinearProbe(FoldedMap):
+class LinearProbe(LinearMap):
     r"""Linear map from activations to targets: ridge regression that chooses its penalty on held-out folds.
 
     .. math:: \min_{W, b} \sum_i w_i |y_i - b - W^T z_i|^2 + \alpha \lambda_{max}(\sum_i w_i z_i z_i^T) |W|^2
@@ -119,7 +155,7 @@ class LinearProbe(FoldedMap):
         return fitted.coef, fitted.intercept
 
 
-class PrincipalComponentProbe(FoldedMap):
+class PrincipalComponentProbe(LinearMap):
     r"""Linear map from activations to targets: least squares on the largest principal directions of the features.
 
     .. math:: W_r = V_r \Lambda_r^{-1} V_r^T Z^T Y, \qquad Z^T Z = V \Lambda V^T

@@ -12,8 +12,9 @@ from pcnet.probing.regression.principal import principal_coordinates
 from pcnet.probing.regression.ridge import ALPHAS, Ridge, check_alphas, crossfit, ridge_path
 from pcnet.probing.regression.scoring import Mass, Yardstick, explained, squared_errors, total_variance
 from pcnet.probing.regression.side_by_side import side_by_side
-from pcnet.probing.rows.dataset import Array, ProbeData, equal_weights, probability_weights
+from pcnet.probing.rows.dataset import Array, ProbeData, Weighted, equal_weights, probability_weights
 from pcnet.probing.rows.groups import Groups
+from pcnet.probing.rows.sources import probe_data
 
 DTYPES = {
     **{"offset": "bool", "position": "str", "weights": "str", "fold_seed": "int64", "r2": "float64", "rmse": "float64"},
@@ -39,7 +40,7 @@ class Protocol:
         alphas: ridge penalties, ascending, relative to the top eigenvalue of the standardised Gram matrix.
         min_position_words: a single position with fewer words gets no score.
         fit_by_probability: whether fits, too, weight words by probability. With short words held out (an
-            ``always_training_length`` of 0) the score is a lottery: a few likely words decide it.
+            ``always_training_length`` of 0) the score depends on the deal: a few likely words decide it.
 
     Raises:
         ValueError: naming the argument, its value and what is allowed.
@@ -125,8 +126,7 @@ def no_scores() -> pd.DataFrame:
 def probe(
     features: Float[Array, "N D"],
     targets: Float[Array, "N T"],
-    lengths: Int[Array, " N"],
-    probabilities: Float[Array, " N"],
+    rows: Weighted,
     protocol: Protocol = DEFAULT_PROTOCOL,
     offsets: Sequence[bool] = (True, False),
     groups: Groups | None = None,
@@ -145,11 +145,11 @@ def probe(
     Args:
         features: activations, one row per word.
         targets: what they should encode, usually ``words(...).filtered``.
-        lengths: word lengths; all words of lengths 1..context once each.
-        probabilities: exact probability of each word among those of its length.
+        rows: all words of lengths 1..context once each, ``Rows`` of another source, or ``WeightedRows``.
         protocol: its numbers.
-        offsets: whether to fit a constant; each choice gives its own rows.
-        groups: rows that must stay together, a departure from the default protocol; see ``Rows``.
+        offsets: whether to fit a constant; each choice gives its own lines.
+        groups: rows that must stay together, a departure from the default protocol. Sampled ``Rows`` are dealt by word
+            unless groups are given.
 
     Returns:
         One row per offset, fold seed, weighting and position ("all", or the word length as text), with r2, rmse (per
@@ -161,9 +161,15 @@ def probe(
     Raises:
         ValueError: on arguments that don't match, aren't finite or leave too few words to hold out.
     """
-    data = ProbeData.checked(features, targets, lengths, probabilities)
+    return probe_rows(probe_data(features, targets, rows, groups), protocol, offsets)
+
+
+def probe_rows(
+    data: ProbeData, protocol: Protocol = DEFAULT_PROTOCOL, offsets: Sequence[bool] = (True, False)
+) -> pd.DataFrame:
+    """``probe`` of rows that have been checked."""
     once = np.arange(len(data.lengths))[:, None]
-    return probe_replicates(data, once, protocol, offsets, groups).drop(columns="replicate")
+    return probe_replicates(data, once, protocol, offsets).drop(columns="replicate")
 
 
 def probe_replicates(
@@ -171,16 +177,14 @@ def probe_replicates(
     order: Int[np.ndarray, "N R"],
     protocol: Protocol,
     offsets: Sequence[bool],
-    groups: Groups | None = None,
 ) -> pd.DataFrame:
     """The same as ``probe`` for R orders of the targets at once; each chooses its own penalty.
 
     Args:
-        data: features and targets.
+        data: features, targets and groups.
         order: row i of replicate r has the targets of row ``order[i, r]``.
         protocol: its numbers.
         offsets: whether to fit a constant.
-        groups: rows that must stay together.
 
     Returns:
         The rows of ``probe``, R times, with their number in the column ``replicate``.
@@ -193,13 +197,14 @@ def probe_replicates(
     yardstick = Yardstick.of(design, data, protocol.scored(data.lengths), protocol.min_position_words)
     tables = []
     for fold_seed in protocol.fold_seeds:
-        labels = protocol.folds(data.lengths, fold_seed, groups)
+        labels = protocol.folds(data.lengths, fold_seed, data.groups)
         held_out = held_out_fits(design, data.lengths, labels, protocol, offsets, protocol.fit_weights(data))
         for offset, fits in zip(offsets, held_out, strict=True):
             table = yardstick.table(squared_errors(fits, design, labels, yardstick.mass), data.targets.shape[1])
             table = table.assign(offset=offset, fold_seed=fold_seed, features=data.features.shape[1])
             tables.append(table.assign(**_penalties(fits, table["replicate"].to_numpy())))
-    named = [*protocol.departures, *([] if groups is None else [f"groups={groups.name}"])]
+    dealt = [] if data.groups is None else [f"groups={data.groups.name}"]
+    named = [*data.departures, *protocol.departures, *dealt]
     return pd.concat(tables, ignore_index=True).assign(departures=", ".join(named))[[*COLUMNS, "replicate"]]
 
 
@@ -242,8 +247,7 @@ def held_out_fits(
 def decode(
     features: Float[Array, "N D"],
     targets: Float[Array, "N T"],
-    lengths: Int[Array, " N"],
-    probabilities: Float[Array, " N"],
+    rows: Weighted,
     protocol: Protocol = DEFAULT_PROTOCOL,
     fold_seed: int = 0,
     fit_intercept: bool = True,
@@ -255,7 +259,7 @@ def decode(
     train every fit and are never scored: they are decoded by the fit that leaves out the first fold.
 
     Args:
-        features, targets, lengths, probabilities, protocol: as in ``probe``.
+        features, targets, rows, protocol: as in ``probe``.
         fold_seed: which deal of the words to folds.
         fit_intercept: whether the fits have a constant.
         groups: rows that must stay together.
@@ -263,32 +267,27 @@ def decode(
     Raises:
         ValueError: as in ``probe``.
     """
-    data = ProbeData.checked(features, targets, lengths, probabilities)
-    labels = protocol.folds(data.lengths, fold_seed, groups)
+    data = probe_data(features, targets, rows, groups)
+    labels = protocol.folds(data.lengths, fold_seed, data.groups)
     design = Design.single(data.features, data.targets)
     (fits,) = held_out_fits(design, data.lengths, labels, protocol, (fit_intercept,), protocol.fit_weights(data))
     decoded = np.empty_like(data.targets)
-    for rows in chunks(np.arange(len(labels))):
-        block = design.block(rows)[0]
+    for part in chunks(np.arange(len(labels))):
+        block = design.block(part)[0]
         for fold, fit in enumerate(fits):
-            chosen = np.maximum(labels[rows], 0) == fold
-            decoded[rows[chosen]] = fit.predict(block[chosen])
+            chosen = np.maximum(labels[part], 0) == fold
+            decoded[part[chosen]] = fit.predict(block[chosen])
     return decoded
 
 
-def population_r2(
-    features: Float[Array, "N D"],
-    targets: Float[Array, "N T"],
-    lengths: Int[Array, " N"],
-    probabilities: Float[Array, " N"],
-) -> float:
+def population_r2(features: Float[Array, "N D"], targets: Float[Array, "N T"], rows: Weighted) -> float:
     """Variance-weighted R2 of the best affine map, fitted and scored on all words weighted by probability.
 
     An oracle value, to set beside held-out scores: what the features explain if the whole population is known. Each
     length has the same mass. With many features and few words it is no evidence at all (shuffled beliefs score high).
 
     Args:
-        features, targets, lengths, probabilities: as in ``probe``.
+        features, targets, rows: as in ``probe``.
 
     Returns:
         At most 1; NaN if the targets don't vary.
@@ -296,7 +295,7 @@ def population_r2(
     Raises:
         ValueError: as in ``probe``.
     """
-    data = ProbeData.checked(features, targets, lengths, probabilities)
+    data = ProbeData.checked(features, targets, rows)
     design = Design.single(data.features, data.targets)
     weights = data.score_weights()["probability"]
     moments = measure(design, weights, np.arange(len(weights)), design.centre())

@@ -80,13 +80,20 @@ def select_ridge(always: Moments, folds: Sequence[Moments], alphas: Sequence[flo
     Raises:
         ValueError: with fewer than two folds.
     """
+    errors = errors_on_folds(always, folds, alphas, fit_intercept)
+    return _refit(_without(always, folds), errors, alphas, fit_intercept, num_replicates=1)
+
+
+def errors_on_folds(
+    always: Moments, folds: Sequence[Moments], alphas: Sequence[float], fit_intercept: bool
+) -> Float[np.ndarray, "A Q"]:
+    """Summed squared error of each penalty on every fold, fitted to the others; arguments as in ``select_ridge``."""
     if len(folds) < 2:
         raise ValueError(f"folds: {len(folds)} given; choosing a penalty needs at least 2")
-    errors = [
+    return sum(
         ridge_path(_without(always, folds, held), alphas, fit_intercept).squared_errors(fold)
         for held, fold in enumerate(folds)
-    ]
-    return _refit(_without(always, folds), sum(errors), alphas, fit_intercept, num_replicates=1)
+    )
 
 
 def crossfit(

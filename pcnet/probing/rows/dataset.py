@@ -1,13 +1,16 @@
 """Which rows a probe sees: words, their weights when fitting and when scoring, and the folds they are dealt to."""
 
 import os
+import typing
 from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from pcnet.probing.rows.groups import Groups
 
 Array = np.ndarray | Tensor
 
@@ -34,31 +37,62 @@ def effective_sample_size(weights: Float[np.ndarray, " N"]) -> float:
     return float(weights.sum() ** 2 / (weights**2).sum())
 
 
-@dataclass(frozen=True)
+class Weighted(typing.Protocol):
+    """What a score looks at in rows beside features and targets: ``pcnet.processes.Words``, ``Rows``, ``WeightedRows``."""
+
+    @property
+    def lengths(self) -> Int[Array, " N"]: ...
+
+    @property
+    def probabilities(self) -> Float[Array, " N"]: ...
+
+
+class WeightedRows(NamedTuple):
+    """Rows of which nothing is known but length and probability.
+
+    Args:
+        lengths: word lengths, at least 1.
+        probabilities: of each word among those of its length; only their ratios within a length matter.
+    """
+
+    lengths: Int[Array, " N"]
+    probabilities: Float[Array, " N"]
+
+
+@dataclass(frozen=True, eq=False)
 class ProbeData:
-    """Features and targets of words, checked once: the rows that every function of this layer works on.
+    """Features and targets of rows, checked once: what every function of this layer works on.
 
     Args:
         features: float32 or float64, kept as they come.
         targets: float64.
-        lengths: word lengths, at least 1.
-        probabilities: of each word among those of its length; only their ratios within a length matter.
+        lengths, probabilities: of the words, as in ``WeightedRows``.
+        groups: rows that stay together when they are dealt to folds.
+        departures: how these rows depart from the default protocol, for the column of that name.
     """
 
     features: Float[np.ndarray, "N D"]
     targets: Float[np.ndarray, "N T"]
     lengths: Int[np.ndarray, " N"]
     probabilities: Float[np.ndarray, " N"]
+    groups: Groups | None = None
+    departures: tuple[str, ...] = ()
 
     @classmethod
     def checked(
         cls,
         features: Float[Array, "N D"],
         targets: Float[Array, "N T"],
-        lengths: Int[Array, " N"],
-        probabilities: Float[Array, " N"],
+        rows: Weighted,
+        groups: Groups | None = None,
+        departures: tuple[str, ...] = (),
     ) -> Self:
         """From torch or numpy; no copy is made of floating features.
+
+        Args:
+            features, targets: one row per word.
+            rows: the words.
+            groups, departures: kept as they are.
 
         Raises:
             ValueError: naming the argument, what it holds and what it may hold.
@@ -66,8 +100,10 @@ class ProbeData:
         data = cls(
             _matrix("features", features, keep=(np.float32, np.float64)),
             _matrix("targets", targets, keep=(np.float64,)),
-            _lengths(lengths),
-            as_numpy(probabilities).astype(np.float64),
+            _lengths(rows.lengths),
+            as_numpy(rows.probabilities).astype(np.float64),
+            groups,
+            departures,
         )
         data._check_rows()
         require_affordable_width(data.features.shape[1])

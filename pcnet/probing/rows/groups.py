@@ -51,7 +51,7 @@ class Groups:
         """Fold of each row, whole groups dealt at random.
 
         Rows that are never scored go with their group, so that they don't teach what is asked; -1, always in training,
-        where nobody of their group is scored.
+        where no row of their group is scored.
 
         Args:
             scored: rows that are to be held out at some time.

@@ -3,15 +3,12 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple, Self
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from pcnet.probing.rows.dataset import as_numpy
 from pcnet.probing.rows.sources import Rows
 from pcnet.processes import Words
 from pcnet.sites import hooked
@@ -116,32 +113,6 @@ def passes(model: nn.Module, rows: Words | Rows, sites: str | list[str], chunk: 
             place = cover.origin[wanted] - start, cover.lengths[wanted] - 1
             picked = {name: part[place] for name, part in held.items()}
             yield Pass(wanted, picked, None if logits is None else logits[place])
-
-
-def record(model: nn.Module, rows: Words | Rows, site: str, path: Path, chunk: int = 4096) -> Float[np.ndarray, "N D"]:
-    """Write one site's activations to a .npy file as they are made, and open it without reading it.
-
-    A probe reads such a file a few thousand rows at a time, so neither the activations nor the model's batches are
-    ever held whole.
-
-    Args:
-        model, rows, chunk: as in ``passes``.
-        site: the name of one site.
-        path: the file, replaced if it is there.
-
-    Raises:
-        ValueError: as ``passes`` does, or if several sites match.
-    """
-    count, file = len(rows.lengths), None
-    for part in passes(model, rows, site, chunk):
-        if len(part.sites) != 1:
-            raise ValueError(f"site={site!r} matches {len(part.sites)} sites; record them one at a time")
-        (values,) = (as_numpy(values) for values in part.sites.values())
-        if file is None:
-            file = np.lib.format.open_memmap(path, "w+", values.dtype, (count, values.shape[1]))
-        file[part.rows.numpy()] = values
-    del file
-    return np.load(path, mmap_mode="r")
 
 
 @contextmanager

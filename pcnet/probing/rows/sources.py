@@ -1,19 +1,22 @@
-"""Rows that a probe sees: a process's words once each, or every position of sequences that somebody sampled."""
+"""Rows that a probe sees: a process's words once each, or every position of sampled sequences."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, Self
 
 import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from pcnet.probing.regression.protocol import DEFAULT_PROTOCOL, Protocol, probe
-from pcnet.probing.rows.dataset import Array, as_numpy, effective_sample_size, probability_weights, require_varying
+from pcnet.probing.rows.dataset import (
+    Array,
+    ProbeData,
+    Weighted,
+    as_numpy,
+)
 from pcnet.probing.rows.groups import Groups
+from pcnet.probing.rows.repeats import Repeats
 from pcnet.probing.rows.targets import equal_rows
 from pcnet.processes import Process, Words, filter_beliefs, next_token_law
 
@@ -38,7 +41,7 @@ class Rows:
         origin: sequence of each row.
         lengths: how many of its tokens a row has seen, at least 1.
         probabilities: weight of each row among those of its length.
-        known: beliefs and laws; None if nobody knows the process.
+        known: beliefs and laws; None if the process isn't known.
         departures: how these rows depart from the default protocol, for the column of that name.
     """
 
@@ -114,11 +117,6 @@ class Rows:
         """Law of the token that follows."""
         return self._observer().next_token_laws
 
-    @property
-    def n_eff(self) -> float:
-        """Effective sample size of the rows weighted by probability, each length with the same mass."""
-        return effective_sample_size(probability_weights(self.lengths.numpy(), self.probabilities.numpy()))
-
     def flatten(self, activations: Float[Array, "B L D"]) -> Float[Array, "N D"]:
         """One row per position, no copy made.
 
@@ -138,7 +136,7 @@ class Rows:
         return Groups.of("word", [self.lengths.numpy(), *self.tokens.numpy().T])
 
     def by_suffix(self, num_tokens: int) -> Groups:
-        """Rows that end in the same tokens stay together, so a table of endings is worth nothing.
+        """Rows that end in the same tokens stay together, so a table of endings predicts nothing.
 
         Args:
             num_tokens: how many; "before the start" counts as a token. At least 1.
@@ -158,29 +156,34 @@ class Rows:
         """Rows of one sequence stay together; each row by itself for unique words."""
         return Groups("sequence", self.origin.numpy())
 
-    def probe(
-        self,
-        features: Float[Array, "N D"],
-        targets: Float[Array, "N T"],
-        protocol: Protocol = DEFAULT_PROTOCOL,
-        offsets: Sequence[bool] = (True, False),
-        groups: Groups | None = None,
-    ) -> pd.DataFrame:
-        """``probe`` on these rows; sampled rows are dealt by word unless groups are given.
-
-        Raises:
-            ValueError: as in ``probe``, and if no feature varies.
-        """
-        require_varying(features)
-        groups = self.by_word() if groups is None and self.departures else groups
-        table = probe(features, targets, self.lengths, self.probabilities, protocol, offsets, groups)
-        found = table["departures"]
-        return table.assign(departures=[", ".join(filter(None, (*self.departures, text))) for text in found])
+    @cached_property
+    def repeats(self) -> Repeats:
+        """Which rows are the same word."""
+        return Repeats.of(self)
 
     def _observer(self) -> Known:
         if self.known is None:
             raise ValueError("process=None: beliefs and laws of these rows need the process that emitted the tokens")
         return self.known
+
+
+def probe_data(
+    features: Float[Array, "N D"], targets: Float[Array, "N T"], rows: Weighted, groups: Groups | None = None
+) -> ProbeData:
+    """Checked rows for a probe; sampled ones are dealt to folds by word unless groups are given, and say so.
+
+    Args:
+        features, targets: one row per word.
+        rows: words, ``Rows`` or ``WeightedRows``.
+        groups: rows that must stay together.
+
+    Raises:
+        ValueError: naming the argument, what it holds and what it may hold.
+    """
+    if not isinstance(rows, Rows):
+        return ProbeData.checked(features, targets, rows, groups)
+    groups = rows.by_word() if groups is None and rows.departures else groups
+    return ProbeData.checked(features, targets, rows, groups, rows.departures)
 
 
 def _sequences(tokens: Int[Array, "B L"]) -> Int[Tensor, "B L"]:

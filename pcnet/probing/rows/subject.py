@@ -1,15 +1,12 @@
 """What is under examination, for controls and verdicts."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import pandas as pd
 from jaxtyping import Float
 
-from pcnet.probing.regression.protocol import Protocol, population_r2, probe
-from pcnet.probing.rows.dataset import Array
+from pcnet.probing.rows.dataset import Array, ProbeData
 from pcnet.probing.rows.groups import Groups
-from pcnet.probing.rows.sources import Rows
+from pcnet.probing.rows.sources import Rows, probe_data
 from pcnet.processes import HiddenMarkovModel, Words
 
 
@@ -19,7 +16,7 @@ class Subject:
 
     Args:
         process: the process that the words come from.
-        words: from ``pcnet.processes.beliefs.word_tree``, or other ``Rows``.
+        words: from ``pcnet.processes.words``, or other ``Rows``.
         targets: one row per word, e.g. ``words.filtered``.
         features: the model's activations; needed by the controls that look at them.
         logits: the model's next-token logits; needed by ``ModelSoftmax``.
@@ -33,14 +30,9 @@ class Subject:
     logits: Float[Array, "N V"] | None = None
     groups: Groups | None = None
 
-    def population_r2(self, features: Float[Array, "N D"]) -> float:
-        """``population_r2`` of these features for this subject's targets."""
-        return population_r2(features, self.targets, self.words.lengths, self.words.probabilities)
-
-    def probe(self, features: Float[Array, "N D"], protocol: Protocol, offsets: Sequence[bool]) -> pd.DataFrame:
-        """``probe`` of these features for this subject's targets."""
-        words = self.words
-        return probe(features, self.targets, words.lengths, words.probabilities, protocol, offsets, self.groups)
+    def data(self, features: Float[Array, "N D"]) -> ProbeData:
+        """This subject's targets beside these features; ValueError as in ``probe_data``."""
+        return probe_data(features, self.targets, self.words, self.groups)
 
     def model_features(self) -> Float[Array, "N D"]:
         """The model's activations; ValueError if there are none."""

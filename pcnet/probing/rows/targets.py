@@ -7,16 +7,15 @@ Targets of one row each, float64, for rows with the attributes of `pcnet.process
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from torch import Tensor
 
-from pcnet.probing.interventions.futures import exact_futures
 from pcnet.probing.rows.dataset import Array, as_numpy, probability_weights
-from pcnet.probing.rows.history import tokens_by_lag
 from pcnet.processes import HiddenMarkovModel, Process, Words
 
 TOLERANCE = 1e-10
 """Laws closer than this are equal, and directions in which nothing moves further than this don't exist."""
-LOG_FLOOR = 1e-6
-"""Probability below which a log-belief stops falling."""
+MAX_FUTURES = 2**16
+"""Continuations of one history beyond which an enumeration is refused."""
 
 
 def filtered_belief(process: Process, rows: Words) -> Float[np.ndarray, "N S"]:
@@ -52,75 +51,6 @@ def next_token_law(process: Process, rows: Words) -> Float[np.ndarray, "N V"]:
     return laws
 
 
-def constrained_belief(process: Process, rows: Words) -> Float[np.ndarray, "N S"]:
-    r"""The belief that attention alone can form, from the tokens of each row.
-
-    .. math:: r_d = \pi + \sum_{s \le d} (\pi T|_{z_s} - \pi)\, T^{d - s}, \qquad
-        \pi T|_z = \pi T[z] / (\pi T[z]\, r)
-
-    Equal to `pcnet.processes.constrained_beliefs`, for any rows and for generalised processes too.
-
-    Args:
-        process: of the rows.
-        rows: words, of which ``tokens`` and ``lengths`` are looked at.
-
-    Reference: Piotrowski et al. (2025), arXiv 2502.01954.
-    """
-    start = process.initial_distribution
-    after = start @ process.transition_matrices
-    mass = after @ process.right_vector
-    shifts = after / mass.where(mass > 0, 1.0).unsqueeze(1) - start
-    history = torch.as_tensor(tokens_by_lag(rows))
-    found = start.repeat(len(history), 1)
-    for tokens in history.T:
-        found += shifts[tokens.clamp_min(0)] * (tokens >= 0).unsqueeze(1)
-        shifts = shifts @ process.state_transition_matrix
-    return found.numpy()
-
-
-def belief_part(process: Process, rows: Words, part: str) -> Float[np.ndarray, "N s"]:
-    """What the filtered belief says of one part of a composed process.
-
-    Args:
-        process: made by `mixture`, `product`, or of such a one by a channel or blocks.
-        rows: words with their beliefs.
-        part: a name of ``process.composition.sizes``: ``component``, ``component.0``, ``factor.1``, ...
-
-    Raises:
-        ValueError: if the process isn't composed or has no such part; the message lists those that it has.
-    """
-    if process.composition is None:
-        raise ValueError(f"part={part!r}: the process isn't composed of any; it needs a mixture or a product")
-    if part not in process.composition.sizes:
-        raise ValueError(f"part={part!r}: there are {', '.join(process.composition.sizes)}")
-    return process.composition.split(filtered_belief(process, rows))[part].numpy()
-
-
-def hidden_state(process: Process, states: Int[Array, " N"]) -> Float[np.ndarray, "N S"]:
-    r"""The state in which the generator really was, one-hot: a target for sampled rows, which no model can know fully.
-
-    .. math:: E[1_{s} \mid \text{word}] = \eta_s
-
-    so the best any state can score is the belief's share of the variance, var(belief) / var(one-hot).
-
-    Args:
-        process: with hidden states.
-        states: after the last token of each row: ``observe(...).states[:, 1:]`` at the rows' positions.
-
-    Raises:
-        TypeError: if the process is generalised: it has beliefs and no hidden states.
-        ValueError: if a state isn't one of the process's.
-    """
-    _require_probabilities(process, "hidden_state")
-    numbers = as_numpy(states)
-    if numbers.ndim != 1 or numbers.dtype.kind not in "iu":
-        raise ValueError(f"states has shape {numbers.shape} and dtype {numbers.dtype}; give one whole number per row")
-    bad = np.flatnonzero((numbers < 0) | (numbers >= process.num_states))
-    if len(bad):
-        raise ValueError(f"states holds {numbers[bad[0]]} at row {bad[0]}; legal are 0..{process.num_states - 1}")
-    return np.eye(process.num_states)[numbers]
-
-
 def future_law(process: Process, rows: Words, horizon: int) -> Float[np.ndarray, "N futures"]:
     r"""Joint law of the next `horizon` tokens, over all V^horizon continuations in lexicographic order.
 
@@ -137,48 +67,31 @@ def future_law(process: Process, rows: Words, horizon: int) -> Float[np.ndarray,
     return exact_futures(process, torch.as_tensor(filtered_belief(process, rows)), horizon).numpy()
 
 
-def future_beyond_next_token(process: Process, rows: Words, horizon: int) -> Float[np.ndarray, "N futures"]:
-    r"""The law of the next `horizon` tokens minus what the next-token law says of it, by a function of any shape.
+def exact_futures(
+    process: HiddenMarkovModel, beliefs: Float[Tensor, "N S"], horizon: int
+) -> Float[Tensor, "N futures"]:
+    r"""Law of the next `horizon` tokens in each belief, over all V^horizon continuations in lexicographic order.
 
-    .. math:: P(w_1 \dots w_k \mid \eta) - E[P(w_1 \dots w_k \mid \eta) \mid P(w_1 \mid \eta)]
+    .. math:: P(w_1 \dots w_k \mid \eta) = \eta\, T[w_1] \cdots T[w_k]\, r
 
-    Words are grouped by equal next-token law and weighted by probability, each length with the same mass. Zero
-    throughout (then there is nothing to score) where the law determines the future, as on Mess3, and at horizon 1.
-
-    Args:
-        process: of the rows.
-        rows: words with their beliefs, laws and probabilities.
-        horizon: k, at least 1.
-
-    Raises:
-        ValueError: as in ``future_law``.
-    """
-    laws = future_law(process, rows, horizon)
-    weights = probability_weights(as_numpy(rows.lengths), as_numpy(rows.probabilities))
-    rest = laws - group_means(laws, equal_rows(next_token_law(process, rows)), weights)
-    return np.where(np.abs(rest) > 1e-12, rest, 0.0)
-
-
-def log_belief(process: Process, rows: Words, floor: float = LOG_FLOOR) -> Float[np.ndarray, "N S"]:
-    r"""Logarithms of the filtered belief, in nats: what a softmax would read out.
-
-    .. math:: \log \max(\eta, \text{floor})
-
-    The floor keeps ruled-out states finite and sets how much they weigh: compare floors before believing a score.
+    It is linear in the belief: what a mixture of two beliefs predicts is the mixture of what they predict.
 
     Args:
-        process: with hidden states.
-        rows: words with their beliefs.
-        floor: in (0, 1).
+        process: whose futures.
+        beliefs: filtered beliefs; points outside the simplex get what linearity gives them.
+        horizon: tokens ahead, at least 1.
 
     Raises:
-        TypeError: if the process is generalised: its beliefs have negative entries, which have no logarithm.
-        ValueError: if the floor isn't in (0, 1).
+        ValueError: if ``horizon`` is not positive or has too many continuations, or the beliefs' width is not the
+            number of states.
     """
-    _require_probabilities(process, "log_belief")
-    if not 0 < floor < 1:
-        raise ValueError(f"floor={floor}: it must lie in (0, 1)")
-    return np.log(np.maximum(filtered_belief(process, rows), floor))
+    check_horizon(horizon, process.vocab_size)
+    if beliefs.ndim != 2 or beliefs.shape[1] != process.num_states:
+        raise ValueError(f"beliefs must have a shape (N, {process.num_states}), got {tuple(beliefs.shape)}")
+    vectors = beliefs.double().unsqueeze(1)
+    for _ in range(horizon):
+        vectors = torch.einsum("nws,vsj->nwvj", vectors, process.transition_matrices).flatten(1, 2)
+    return vectors @ process.right_vector
 
 
 def belief_beyond_next_token_law(words: Words) -> Float[np.ndarray, "N S"]:
@@ -259,9 +172,10 @@ def _beliefs(name: str, values: Array, process: Process) -> Float[np.ndarray, "N
     return beliefs
 
 
-def _require_probabilities(process: Process, target: str) -> None:
-    if not isinstance(process, HiddenMarkovModel):
-        raise TypeError(
-            f"process: {target} needs a HiddenMarkovModel, got {type(process).__name__}, whose beliefs aren't "
-            "probabilities of states (entries may be negative); use the filtered belief"
+def check_horizon(horizon: int, vocab_size: int) -> None:
+    """Refuse what cannot be enumerated."""
+    if horizon < 1 or vocab_size**horizon > MAX_FUTURES:
+        raise ValueError(
+            f"horizon={horizon}: it must be at least 1 and leave at most {MAX_FUTURES} continuations of "
+            f"{vocab_size} tokens"
         )

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from pcnet.probing.regression.moments import Design, chunks, measure
 from pcnet.probing.regression.protocol import DEFAULT_PROTOCOL, Protocol
 from pcnet.probing.regression.ridge import Ridge, crossfit
-from pcnet.probing.rows.dataset import Array, ProbeData, as_numpy
+from pcnet.probing.rows.dataset import Array, ProbeData, WeightedRows, as_numpy
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,15 +55,15 @@ def cluster_fits(
     """
     names, group = np.unique(as_numpy(groups), return_inverse=True)
     rows = len(group)
-    data = ProbeData.checked(features, targets, np.ones(rows, dtype=np.int64), np.ones(rows))
+    data = ProbeData.checked(features, targets, WeightedRows(np.ones(rows, dtype=np.int64), np.ones(rows)))
     if len(names) < protocol.num_folds:
         raise ValueError(f"groups: {len(names)} sequences; num_folds={protocol.num_folds} needs at least as many")
     dealt = np.random.default_rng(protocol.fold_seeds[0]).permutation(len(names)) % protocol.num_folds
     labels = dealt[group]
     design, weights = Design.single(data.features, data.targets), np.ones(rows)
-    centre, nobody = design.centre(), np.arange(0)
+    centre, no_rows = design.centre(), np.arange(0)
     folds = [measure(design, weights, np.flatnonzero(labels == fold), centre) for fold in range(protocol.num_folds)]
-    fits = crossfit(measure(design, weights, nobody, centre), folds, protocol.alphas, True, 1)
+    fits = crossfit(measure(design, weights, no_rows, centre), folds, protocol.alphas, True, 1)
     errors = np.empty(rows)
     for fold, fit in enumerate(fits):
         for part in chunks(np.flatnonzero(labels == fold)):

@@ -36,20 +36,6 @@ class Interval:
         return f"{self.estimate:.3f} ({self.low:.3f} to {self.high:.3f}, {100 * self.level:g} % over {self.units} {self.over})"
 
 
-@dataclass(frozen=True)
-class NoInterval:
-    """A score of one run, of which nothing says how far it may be off.
-
-    Args:
-        estimate: the score.
-    """
-
-    estimate: float
-
-    def __str__(self) -> str:
-        return f"{self.estimate:.3f} (one training seed: no interval)"
-
-
 @dataclass(frozen=True, eq=False)
 class ClusterSums:
     r"""All that an R2 needs to know about rows, summed over each cluster.
@@ -184,22 +170,20 @@ def studentised(deviations: Float[np.ndarray, " B"], spreads: Float[np.ndarray, 
     return np.divide(deviations, spreads, out=np.zeros_like(deviations), where=spreads > 0)
 
 
-def seed_interval(scores: Sequence[float], level: float = 0.95) -> Interval | NoInterval:
+def seed_interval(scores: Sequence[float], level: float = 0.95) -> Interval:
     r"""An interval for the mean score of models trained alike, over their training seeds.
 
     .. math:: \bar r \pm t_{n-1} \, s / \sqrt n
 
     Args:
-        scores: one for each training seed. A single one has no interval, and the answer says so.
+        scores: one for each training seed; at least two, for one alone says nothing of how far it may be off.
         level: of the interval, in (0, 1).
 
     Raises:
-        ValueError: if there are no scores or one isn't finite.
+        ValueError: if there are fewer than two scores or one isn't finite.
     """
     check_level(level)
-    values = finite("scores", scores, least=1)
-    if len(values) == 1:
-        return NoInterval(float(values[0]))
+    values = finite("scores", scores, least=2)
     half = scipy.stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
     mean = float(values.mean())
     return Interval(mean, mean - float(half), mean + float(half), level, len(values), "training seeds")

@@ -6,7 +6,20 @@ from enum import Enum
 import numpy as np
 import pandas as pd
 
-from pcnet.probing.verdict.gain import DECIDABLE_BELOW
+COLUMNS = {
+    "site": "name of the site",
+    "answer": "of the site: yes, no, not decidable here, or present, not linear",
+    "probe": "linear, or nonlinear where that was asked because the linear answer is no",
+    "control": "name of the control",
+    "gain": "held-out R2 that the site has beyond the control; see Comparison",
+    "p_value": "of the gain, before the correction over sites",
+    "population_r2": "what the control explains by itself if the whole population is known",
+    "rows": "words that were held out",
+    "n_eff": "their effective number under the weights of the score",
+    "features": "of the site",
+    "departures": "from the default protocol",
+}
+"""Columns of ``Verdict.table``, in order, and what each says."""
 
 
 class Answer(Enum):
@@ -15,6 +28,7 @@ class Answer(Enum):
     YES = "yes"
     NO = "no"
     UNDECIDABLE = "not decidable here"
+    NOT_LINEAR = "present, not linear"
 
 
 @dataclass(frozen=True)
@@ -23,22 +37,25 @@ class Comparison:
 
     Args:
         control: its name.
-        gain: held-out R2 of [control + features] over [control], words equally weighted within a length; over a bank,
-            the gain over all other controls minus the median of the bank's members. NaN where nothing was fitted.
-        p_value: that of the gain, before the correction over sites. NaN where nothing was fitted.
+        gain: of a linear probe: held-out R2 of [control + features] over [control], words equally weighted within a
+            length; over a bank, the gain over all other controls minus the median of the bank's members. Of a nonlinear
+            probe: its held-out R2 minus the control's, the best of those that were asked. NaN where nothing was fitted.
+        p_value: that of the gain, before the correction over sites. NaN where nothing was fitted, or where a nonlinear
+            probe has only one control to compare with.
         population_r2: what the control explains if the whole population is known. NaN for a bank, of which each
             member would explain something else.
     """
 
     control: str
     gain: float
-    p_value: float
-    population_r2: float
+    p_value: float = float("nan")
+    population_r2: float = float("nan")
 
-    @property
-    def decides(self) -> bool:
-        """Whether the control leaves enough of the targets for an answer."""
-        return not self.population_r2 >= DECIDABLE_BELOW
+    def __str__(self) -> str:
+        known = "" if np.isnan(self.population_r2) else f"  explains {self.population_r2:.3f} by itself"
+        tested = "" if np.isnan(self.p_value) else f"  p = {self.p_value:<6.3g}"
+        gained = "" if np.isnan(self.gain) else f"  gain {self.gain:+.3f}"
+        return f"{self.control:<18}{gained}{tested}{known}"
 
 
 @dataclass(frozen=True)
@@ -47,15 +64,18 @@ class SiteVerdict:
 
     Args:
         site: its name.
-        answer: yes, no or not decidable here.
-        p_value: the largest over the controls, corrected over the sites; NaN where nothing was fitted.
-        comparisons: one for each control.
+        answer: yes, no, not decidable here, or present and not linear.
+        p_value: the largest over the controls of the linear probe, corrected over the sites; NaN where nothing was fitted.
+        comparisons: of the linear probe, one for each control.
+        nonlinear: of the nonlinear probe, where it was asked: the linear one first, then controls up to the first that
+            does as well.
     """
 
     site: str
     answer: Answer
     p_value: float
     comparisons: tuple[Comparison, ...]
+    nonlinear: tuple[Comparison, ...] = ()
 
     @property
     def strongest(self) -> Comparison:
@@ -64,14 +84,24 @@ class SiteVerdict:
             return max(self.comparisons, key=lambda each: np.nan_to_num(each.population_r2, nan=-np.inf))
         return max(self.comparisons, key=lambda each: (each.p_value, -each.gain))
 
-    def __str__(self) -> str:
-        hardest = self.strongest
+    @property
+    def sentence(self) -> str:
+        """The answer and what it rests on, for a reader."""
+        hardest, tested = self.strongest, f"p = {self.p_value:.3g}"
         if self.answer is Answer.UNDECIDABLE:
-            return f"{self.site}: {self.answer.value}; {hardest.control} alone explains {hardest.population_r2:.3f}"
-        return (
-            f"{self.site}: {self.answer.value} (p = {self.p_value:.3g}); hardest to beat: {hardest.control}, "
-            f"gain {hardest.gain:+.3f}, p = {hardest.p_value:.3g}"
-        )
+            said = f"{hardest.control} alone explains {hardest.population_r2:.3f} of the targets, so nothing can be shown beyond it"
+        elif self.answer is Answer.YES:
+            said = f"it encodes the targets linearly beyond every control ({tested})"
+        elif self.answer is Answer.NOT_LINEAR:
+            ahead = self.nonlinear[0].gain
+            said = f"a nonlinear probe finds the targets beyond every control, {ahead:+.3f} ahead of a linear one ({tested})"
+        else:
+            said = f"beside {hardest.control} its gain is {hardest.gain:+.3f} ({tested})"
+        return f"{self.site}: {self.answer.value}; {said}"
+
+    def __str__(self) -> str:
+        bent = [f"    nonlinear: {each}" for each in self.nonlinear]
+        return "\n".join([self.sentence, *(f"    {each}" for each in self.comparisons), *bent])
 
 
 @dataclass(frozen=True)
@@ -101,31 +131,29 @@ class Verdict:
                 return each
         raise KeyError(f"no site {site!r}; there are {', '.join(each.site for each in self.sites)}")
 
+    @property
+    def answer(self) -> Answer:
+        """The answer, where one site was asked about; ValueError if there are several."""
+        if len(self.sites) != 1:
+            raise ValueError(f"sites: {len(self.sites)} were asked about, each has its own answer")
+        return self.sites[0].answer
+
+    @property
+    def sentence(self) -> str:
+        """A plain sentence for each site, one a line."""
+        return "\n".join(each.sentence for each in self.sites)
+
     def table(self) -> pd.DataFrame:
-        """One row per site and control: answer, gain, p_value, population_r2, and rows, n_eff, features and departures."""
-        return pd.DataFrame(
-            [
-                {
-                    **{"site": site.site, "answer": site.answer.value, "control": each.control, "gain": each.gain},
-                    **{"p_value": each.p_value, "population_r2": each.population_r2},
-                    **{"rows": self.rows, "n_eff": self.n_eff, "features": features},
-                    "departures": ", ".join(self.departures),
-                }
-                for site, features in zip(self.sites, self.features, strict=True)
-                for each in site.comparisons
-            ]
-        )
+        """One row per site, probe and control, in ``COLUMNS``."""
+        lines = []
+        for site, features in zip(self.sites, self.features, strict=True):
+            whole = {"rows": self.rows, "n_eff": self.n_eff, "features": features}
+            for probe, comparisons in (("linear", site.comparisons), ("nonlinear", site.nonlinear)):
+                asked = {"site": site.site, "answer": site.answer.value, "probe": probe}
+                lines += [asked | vars(each) | whole for each in comparisons]
+        return pd.DataFrame(lines).assign(departures=", ".join(self.departures))[list(COLUMNS)]
 
     def __str__(self) -> str:
-        lines = [
-            f"Encodes the belief beyond its controls? (level {self.level:g}, {self.rows} words held out, "
-            f"effectively {self.n_eff:.0f}; "
-            f"{', '.join([f'{self.num_permutations} permutations', *self.departures])})"
-        ]
-        for site in self.sites:
-            lines.append(str(site))
-            for each in site.comparisons:
-                known = "" if np.isnan(each.population_r2) else f"  explains {each.population_r2:.3f} by itself"
-                tested = "" if np.isnan(each.p_value) else f"  gain {each.gain:+.3f}  p = {each.p_value:<6.3g}"
-                lines.append(f"    {each.control:<18}{tested}{known}")
-        return "\n".join(lines)
+        settings = ", ".join([f"{self.num_permutations} permutations", *self.departures])
+        asked = f"level {self.level:g}, {self.rows} words held out, effectively {self.n_eff:.0f}; {settings}"
+        return "\n".join([f"Encodes the belief beyond its controls? ({asked})", *map(str, self.sites)])

@@ -15,7 +15,6 @@ from pcnet.probing.regression.protocol import Protocol
 from pcnet.probing.rows.dataset import as_numpy
 from pcnet.probing.rows.subject import Subject
 from pcnet.probing.verdict.answers import Comparison
-from pcnet.probing.verdict.gain import DECIDABLE_BELOW
 from pcnet.probing.verdict.significance import Ruler, rank_p_value, strata_orders
 
 VERDICT_PROTOCOL = Protocol(fold_seeds=(0,), alphas=(1e-8, 1e-4, 1e-3, 1e-2, 1e-1))
@@ -40,18 +39,12 @@ class Examination:
     protocol: Protocol
 
     @classmethod
-    def of(
-        cls,
-        subject: Subject,
-        banks: Sequence[ControlBank | ScoredControlBank] = (),
-        protocol: Protocol = VERDICT_PROTOCOL,
-    ) -> Self:
-        """Prepares controls and scores the banks that aren't scored yet, unless nothing can be decided anyway.
+    def of(cls, subject: Subject, banks: Sequence[ControlBank] = ()) -> Self:
+        """Prepares controls and scores the banks, unless nothing can be decided anyway.
 
         Args:
             subject: process, unique words and targets.
             banks: members have one row per word.
-            protocol: folds and penalties.
 
         Raises:
             ValueError: if the targets don't vary.
@@ -61,16 +54,15 @@ class Examination:
             raise ValueError("targets: all rows are equal; there is nothing to encode")
         whole = replace(subject, targets=targets, features=None, logits=None)
         controls = default_control_tests(whole)
-        prepared = cls(whole, controls, (), protocol)
+        prepared = cls(whole, controls, (), VERDICT_PROTOCOL)
         if not prepared.decidable:
             return prepared
-        scored = (bank if isinstance(bank, ScoredControlBank) else prepared.score(bank) for bank in banks)
-        return replace(prepared, banks=tuple(scored))
+        return replace(prepared, banks=tuple(map(prepared.score, banks)))
 
     @property
     def decidable(self) -> bool:
         """Whether every control leaves enough of the targets."""
-        return all(control.population_r2 < DECIDABLE_BELOW for control in self.controls)
+        return all(control.decides for control in self.controls)
 
     @property
     def ruler(self) -> Ruler:

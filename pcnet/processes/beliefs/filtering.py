@@ -14,17 +14,16 @@ from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from pcnet.processes.beliefs.scan import FEW_STATES, Forward, all_possible, forward, impossible, kernel_of, measure_of
+from pcnet.processes.beliefs.scan import FEW_STATES, IMPOSSIBLE, Forward, forward, kernel_of, measure_of
 from pcnet.processes.beliefs.stack import stacked
-from pcnet.processes.models.factors import factor_tokens, outer
-from pcnet.processes.models.hmm import Process, as_process
-from pcnet.processes.models.leaves import leaves
+from pcnet.processes.models.hmm import GeneralizedHiddenMarkovModel, Process, as_process
+from pcnet.processes.models.parts import factor_tokens, leaves, outer
 
 DTYPES = (torch.float64, torch.float32)
 """Precisions in which beliefs can be followed."""
 
 HELD = 2**23
-"""Entries of beliefs that are followed at once, about: smaller pieces cost more calls, larger ones memory."""
+"""Entries of beliefs that are computed at once, about."""
 MULTIPLIED = 1e-30
 """Probabilities greater than this are multiplied before their logarithm is taken."""
 
@@ -59,10 +58,9 @@ def filter_beliefs(
         dtype: torch.float64 or, for speed, torch.float32, which is good to about 1e-6.
 
     Raises:
-        TypeError: if ``tokens`` isn't a tensor of integers.
-        ValueError: if ``tokens`` isn't two-dimensional, if an entry is out of range, or if the process can't emit a
-            sequence (its probability is 0 or below what the precision holds; for a generalised process, below its
-            rounding, 1e-12 or 1e-6 for a token); the message names row and position. If ``dtype`` is another one.
+        TypeError, ValueError: if ``tokens`` isn't a two-dimensional tensor of legal integers, ``dtype`` is another one, or
+            the process can't emit a sequence (its probability is 0 or below what the precision holds; for a generalised
+            process, that of a token is below its rounding, 1e-12 or 1e-6); the message names row and position.
 
     Reference: the forward algorithm of Rabiner (1989), Proc. IEEE 77, 257, for emission on transitions.
     """
@@ -78,7 +76,7 @@ def filter_beliefs(
 def token_log_probabilities(
     process: Process | ArrayLike, tokens: Int[Tensor, "B L"], *, dtype: torch.dtype = torch.float64
 ) -> Float[Tensor, "B L"]:
-    """Follow sequences like `filter_beliefs`, and keep only how probable each token was: ``log P(x_t | x_0 ... x_(t-1))``.
+    """Compute how probable each token is given those before it: ``log P(x_t | x_0 ... x_(t-1))``.
 
     Returns:
         Logarithms in nats, float64; their sum over a sequence is its log-likelihood.
@@ -200,7 +198,7 @@ def write_batch_first(parts: Sequence[Float[Tensor, "L S B"]], answer: Float[Ten
 
 
 def log_in_double(probabilities: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Logarithms, to be added up in float64: over long sequences, float32 would lose count."""
+    """Logarithms in float64, in which they can be added up over long sequences."""
     return probabilities.log().double()
 
 
@@ -247,8 +245,9 @@ def _refuse_token(process: Process, tokens: Int[Tensor, "B L"]) -> None:
 
 def require_possible(process: Process, probabilities: Float[Tensor, "L B"], columns: Int[Tensor, "L B"]) -> None:
     """Refuse sequences that the process can't emit; the first of them is named, and where it fails."""
-    if not all_possible(process, probabilities):
-        row, position = impossible(process, probabilities).T.nonzero()[0].tolist()
+    least = IMPOSSIBLE[probabilities.dtype] if isinstance(process, GeneralizedHiddenMarkovModel) else 0.0
+    if probabilities.numel() and not bool(probabilities.amin() > least):
+        row, position = (~(probabilities > least)).T.nonzero()[0].tolist()  # NaN after the first one
         raise ValueError(
             f"tokens[{row}] is impossible: after its first {position} tokens, the process emits "
             f"tokens[{row}, {position}] = {columns[position, row].item()} with probability 0"

@@ -9,13 +9,12 @@ from torch import Tensor
 
 from pcnet.processes.beliefs.filtering import follow, log_in_double, require_dtype
 from pcnet.processes.beliefs.sampling import Drawn, draw_factors, require_draws
-from pcnet.processes.models.factors import joined
 from pcnet.processes.models.hmm import Process, as_process
-from pcnet.processes.models.leaves import leaves
+from pcnet.processes.models.parts import joined, leaves
 
 
 class Observed(NamedTuple):
-    """Sequences, what happened behind them, and what an ideal observer knows of them.
+    """Sequences, their hidden states, and what an ideal observer knows of them.
 
     Attributes:
         tokens: as `sample` draws them.
@@ -42,7 +41,7 @@ def observe(
     *,
     dtype: torch.dtype = torch.float64,
 ) -> Observed:
-    """Draw sequences and follow them: tokens, hidden states, beliefs, next-token laws and word probabilities at once.
+    """Draw sequences together with their hidden states, beliefs, next-token laws and word probabilities.
 
     Tokens are those of `sample` for the same generator, beliefs those of `filter_beliefs`. A product is drawn and followed
     factor by factor; only the answers have the size of the whole.
@@ -55,9 +54,8 @@ def observe(
         dtype: of beliefs and laws, torch.float64 or torch.float32; what is drawn doesn't depend on it.
 
     Raises:
-        TypeError: if a size isn't an integer or ``generator`` isn't a `torch.Generator`.
-        ValueError: if a size isn't positive, the generator isn't on the CPU, the stationary law isn't unique, or ``dtype``
-            is another one.
+        TypeError, ValueError: if a size isn't a positive integer, ``generator`` isn't a `torch.Generator` on the CPU,
+            ``dtype`` is another one, or the stationary law isn't unique.
     """
     process = as_process(process)
     require_draws(num_sequences, length, generator)

@@ -115,7 +115,7 @@ def composed(first: Maps, second: Maps) -> Maps:
     weights, greatest = weighted(first.entries, second.scales)
     product = contracted(weights, second.entries)
     size = product.abs().amax(1)
-    scales = first.scales + greatest + size.log()  # a row of zeros has the scale of nothing, -inf
+    scales = first.scales + greatest + size.log()  # -inf for a row of zeros
     return Maps(product / size.where(size > 0, 1.0).unsqueeze(1), scales)
 
 

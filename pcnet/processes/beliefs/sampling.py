@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from pcnet.processes.beliefs.scan import IMPOSSIBLE, empty_beliefs, kernel_of
-from pcnet.processes.models.factors import joined
-from pcnet.processes.models.hmm import HiddenMarkovModel, Process, as_process, require_at_least
-from pcnet.processes.models.leaves import leaves
+from pcnet.processes.models.arguments import require_at_least, require_generator
+from pcnet.processes.models.hmm import HiddenMarkovModel, Process, as_process
+from pcnet.processes.models.parts import joined, leaves
 
 GUIDES = 2**18
 """Entries of a table of guides, at most."""
@@ -40,8 +40,8 @@ def sample(
         int64 tokens in ``0..V-1``.
 
     Raises:
-        TypeError: if a size isn't an integer or ``generator`` isn't a `torch.Generator`.
-        ValueError: if a size isn't positive, the generator isn't on the CPU, or the stationary law isn't unique.
+        TypeError, ValueError: if a size isn't a positive integer, ``generator`` isn't a `torch.Generator` on the CPU, or the
+            stationary law isn't unique.
     """
     return sample_batches(process, num_sequences, length, [generator])
 
@@ -200,7 +200,7 @@ class TableSampler:
     def follow(
         self, rows: Int[Tensor, " B"], uniforms: Float[Tensor, "L B"], next_rows: Int[Tensor, " laws*ranks"]
     ) -> Int[Tensor, "L B"]:
-        """Draw time after time, from the laws that the outcomes before lead to.
+        """Draw step by step; each outcome determines the law of the next draw.
 
         Args:
             rows: laws of the first draws.
@@ -212,7 +212,7 @@ class TableSampler:
         """
         if self.common is None:
             return self._searched(rows, uniforms, next_rows)
-        # All that a number says is its rank among the thresholds of all laws; a law and a rank say the place.
+        # A number's rank among the thresholds of all laws and the law together determine the place.
         ranks = self.common.thresholds.shape[1]
         following = next_rows[self.places] * ranks
         found, base = self.common.places(self.common.buckets(uniforms), uniforms), rows * ranks
@@ -248,7 +248,7 @@ class Guide:
 
     @classmethod
     def to(cls, thresholds: Float[Tensor, "rows ranks"]) -> "Guide":
-        """A guide so fine that a bucket holds one threshold at most, or as fine as there may be."""
+        """A guide whose buckets hold one threshold at most, or as fine a one as is allowed."""
         rows, ranks = thresholds.shape
         buckets = 16
         while True:
@@ -294,7 +294,4 @@ def require_draws(num_sequences: int, length: int, generator: torch.Generator) -
     """Refuse sizes that aren't positive integers and what isn't a generator on the CPU."""
     require_at_least("num_sequences", num_sequences, 1)
     require_at_least("length", length, 1)
-    if not isinstance(generator, torch.Generator):
-        raise TypeError(f"generator must be a torch.Generator, got {type(generator).__name__}")
-    if generator.device.type != "cpu":
-        raise ValueError(f"generator must be on the CPU, where processes are sampled, got one on {generator.device}")
+    require_generator(generator)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from pcnet.processes.models.hmm import GeneralizedHiddenMarkovModel, Process
@@ -75,7 +75,7 @@ class Emitted(Kernel):
         self.fetched = len(chain)
 
     def weights(self, columns: Int[Tensor, "K N"]) -> tuple[Float[Tensor, "S N"], ...]:
-        """Those of every step, in memory as beliefs are."""
+        """Weights of every step, in memory in the order of beliefs."""
         if self.fetched <= FEW_STATES:
             return fetched_columns(self.by_state, columns).unbind(1)
         rows = self.emission.index_select(0, columns.flatten())
@@ -166,10 +166,10 @@ def kernel_of(process: Process, dtype: torch.dtype) -> Kernel:
 
 @cache
 def keep_memory() -> None:
-    """Have the C library keep what is given back for the next call instead of returning it to the system.
+    """Have the C library keep freed memory for the next call instead of returning it to the system.
 
-    Fetching it anew, page by page, would take longer than the recursion. glibc takes the size of the greatest block that was
-    ever given back for what is worth keeping, up to 32 MiB; the block here is never touched.
+    Mapping it anew, page by page, would take longer than the recursion. glibc keeps blocks up to the size of the greatest
+    one that was ever freed, at most 32 MiB; the block here is never touched.
     """
     torch.empty(2**25 - 2**16, dtype=torch.uint8)
 
@@ -179,7 +179,7 @@ class Forward(NamedTuple):
 
     Attributes:
         beliefs: before every token, and after the last.
-        probabilities: of every token in the belief before it; where one is impossible, nothing after it is meant.
+        probabilities: of every token in the belief before it; after an impossible one, they are meaningless.
     """
 
     beliefs: Float[Tensor, "L+1 S N"]
@@ -256,18 +256,3 @@ def measure_of(process: Process, dtype: torch.dtype) -> Float[Tensor, "S 1"] | N
     if not isinstance(process, GeneralizedHiddenMarkovModel):
         return None
     return process.right_vector.to(dtype).unsqueeze(1)
-
-
-def all_possible(process: Process, probabilities: Float[Tensor, "..."]) -> bool:
-    """Whether no token is one that the process can't emit."""
-    return not probabilities.numel() or bool(probabilities.amin() > least_possible(process, probabilities.dtype))
-
-
-def least_possible(process: Process, dtype: torch.dtype) -> float:
-    """What a probability has to exceed to be more than rounding."""
-    return IMPOSSIBLE[dtype] if isinstance(process, GeneralizedHiddenMarkovModel) else 0.0
-
-
-def impossible(process: Process, probabilities: Float[Tensor, "..."]) -> Bool[Tensor, "..."]:
-    """Tokens that a process can't emit; after the first of a sequence the others don't matter, NaN among them."""
-    return ~(probabilities > least_possible(process, probabilities.dtype))

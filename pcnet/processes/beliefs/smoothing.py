@@ -1,4 +1,4 @@
-"""Smoothing: what a whole sequence says about the hidden state at every time."""
+"""Smoothing: the law of the hidden state at every time, given the whole sequence."""
 
 import torch
 from jaxtyping import Float, Int

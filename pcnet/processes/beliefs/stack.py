@@ -1,4 +1,4 @@
-"""Several small processes followed as one: the factors of a product, at the price in calls of a single one."""
+"""Several small processes, the factors of a product, followed together in as many calls as one process takes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Does the law of the next token give the whole belief away?"""
+"""Whether the law of the next token determines the belief."""
 
 import torch
 from jaxtyping import Float
@@ -18,9 +18,8 @@ def next_token_sufficient(process: Process | ArrayLike) -> bool:
     probability of token x in state s
 
     If so, a linear probe that finds the belief may have found no more than the model's logits: "belief beyond the
-    logits" can't be shown on this process. Beliefs have ``eta r = 1``, so the dimension of their linear span is one more
-    than that of their affine hull; the rows of E sum to r, so what E hides of the span lies along the hull. Comparing
-    linear ranks is therefore the exact affine question. It has the same answer in every basis of a generalised process.
+    logits" can't be shown on this process. Beliefs have ``eta r = 1`` and the rows of E sum to r, so comparing linear
+    ranks answers the affine question exactly, with the same answer in every basis of a generalised process.
     Ranks are numerical: directions below a relative 1e-10 count as absent. Costs at most S rounds of S^3 V.
 
     Args:

@@ -13,7 +13,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
-from pcnet.processes.models.hmm import HiddenMarkovModel, require_at_least
+from pcnet.processes.models.arguments import require_at_least
+from pcnet.processes.models.hmm import HiddenMarkovModel
 
 PADDING = -1
 """Stands after the end of a word where words of different lengths share a tensor; no token is negative."""
@@ -109,9 +110,8 @@ def words(process: HiddenMarkovModel, length: int, max_words: int = 2_000_000) -
         max_words: refuse to make more words than this.
 
     Raises:
-        TypeError: if ``length`` or ``max_words`` isn't an integer.
-        ValueError: if ``length`` isn't positive, if there are more than ``max_words`` words, or if the process has no
-            unique stationary law.
+        TypeError, ValueError: if ``length`` or ``max_words`` isn't a positive integer, there are more words than that, or
+            the process has no unique stationary law.
     """
     require_at_least("length", length, 1)
     require_at_least("max_words", max_words, 1)

@@ -1,4 +1,4 @@
-"""What must be remembered of the past to predict as well as all of it does, and how long it takes to learn. In nats."""
+"""Memory, in nats: how much of the past a predictor must store, how much of that never shows, how long it is uncertain."""
 
 import math
 
@@ -9,21 +9,20 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from scipy.sparse import linalg as sparse_linalg
 
-from pcnet.processes.information.entropies import bounded, limit, mixed
+from pcnet.processes.information.entropies import limit
 from pcnet.processes.information.excess import excess_entropy
-from pcnet.processes.information.forgetting import memory_left
+from pcnet.processes.information.forgetting import memory_left, reset_belief
 from pcnet.processes.information.group_inverse import apply_group_inverse
 from pcnet.processes.information.histories import histories
-from pcnet.processes.information.quantity import Quantity
-from pcnet.processes.information.resets import reset_belief, started_at
+from pcnet.processes.information.quantity import Quantity, bounded, mixed
 from pcnet.processes.machines.causal_process import MAX_STATES, causal_machine, ergodic_parts, smallest
 from pcnet.processes.machines.mixed_state import MixedStatePresentation, mixed_state_presentation
-from pcnet.processes.models.hmm import Process, UndefinedError, as_process, require_at_least
+from pcnet.processes.models.hmm import Process, UndefinedError, as_process, started_at
 
 FINE, COARSE = 1e-13, 1e-10
-"""Tolerances at which countably many beliefs that converge are told apart; what changes between them is the error."""
+"""Tolerances at which converging beliefs are counted as different; the difference of the two answers is the error."""
 ROUNDED = 1e-15
-"""Least distance between a belief and the one it was taken for that is no rounding."""
+"""Beliefs that differ by more than this differ by more than rounding."""
 NEGLIGIBLE = 1e-9
 """Greatest probability beyond the mixed states at which a complexity is still computed from them."""
 
@@ -33,24 +32,21 @@ def statistical_complexity(process: Process | ArrayLike, *, max_states: int = MA
 
     ``C_mu = H[pi]``, with pi the stationary law of the causal states
 
-    Exact if these are finitely many. If they are countably many, as some word makes the observer forget all that was
-    before it, from those that are visited, with bounds. If beliefs fill a continuum it is infinite: so it is where, beside
-    not closing, no word resets the belief and no two beliefs are taken for one. That can't be proved by looking at finitely
-    many; what is sure then is the lower bound, the excess entropy.
+    Exact if there are finitely many. If a word of the process resets the belief, there are countably many, and the answer
+    comes with bounds. Otherwise beliefs are taken to fill a continuum and the answer is infinite. Finitely many beliefs
+    can't prove that, so the lower bound is then the excess entropy.
 
     Args:
-        process: a process, or the matrices of a hidden Markov model. What matters is the long run: of several ergodic
-            parts, which of them it is has to be remembered as well.
+        process: a process, or the matrices of a hidden Markov model. Its stationary process counts; where that has
+            several ergodic parts, the memory of which part it is counts as well.
         max_states: mixed states to look at.
 
     Raises:
-        TypeError: if ``max_states`` isn't an integer.
-        ValueError: if it isn't positive, or if the stationary law isn't unique.
+        TypeError, ValueError: if ``max_states`` isn't a positive integer, or the stationary law isn't unique.
 
     Reference: Crutchfield & Young (1989), Phys. Rev. Lett. 63, 105; Marzen & Crutchfield (2017), arXiv 1702.08565.
     """
     process = as_process(process)
-    require_at_least("max_states", max_states, 1)
     machine = causal_machine(process, max_states)
     if machine is not None:
         return Quantity(machine.complexity)
@@ -62,7 +58,7 @@ def statistical_complexity(process: Process | ArrayLike, *, max_states: int = MA
 
 
 def crypticity(process: Process | ArrayLike, *, max_states: int = MAX_STATES) -> Quantity:
-    """Compute how much of what must be remembered never shows, in nats.
+    """Compute how much of the causal state can't be inferred even from the whole future, in nats.
 
     ``chi = C_mu - E = H[S_0 | X_0 X_1 ...]``, with S_0 the causal state
 
@@ -71,8 +67,7 @@ def crypticity(process: Process | ArrayLike, *, max_states: int = MAX_STATES) ->
         max_states: mixed states to look at.
 
     Raises:
-        TypeError: if ``max_states`` isn't an integer.
-        ValueError: if it isn't positive, or if the stationary law isn't unique.
+        TypeError, ValueError: if ``max_states`` isn't a positive integer, or the stationary law isn't unique.
 
     Reference: Crutchfield, Ellison & Mahoney (2009), Phys. Rev. Lett. 103, 094101.
     """
@@ -83,27 +78,25 @@ def crypticity(process: Process | ArrayLike, *, max_states: int = MAX_STATES) ->
 
 
 def synchronization_information(process: Process | ArrayLike, *, max_states: int = MAX_STATES) -> Quantity:
-    """Compute how much of the causal state an observer lacks, added up over all tokens; in nats times tokens.
+    """Compute an observer's uncertainty of the causal state, summed over all tokens; in nats times tokens.
 
     ``S = sum_L H[S_L | X_0 ... X_(L-1)] = <delta_pi| (I - W)^D |H[eta]>``, the belief entropies of the mixed states
 
-    Exact where the mixed states close; between bounds where only the causal states do. Infinite where these fill a
-    continuum, of which no finite number of tokens tells.
+    Exact where the mixed states close; between bounds where only the causal states do; infinite where these fill a
+    continuum.
 
     Args:
         process: a process, or the matrices of a hidden Markov model.
         max_states: mixed states to look at.
 
     Raises:
-        TypeError: if ``max_states`` isn't an integer.
-        ValueError: if it isn't positive, if the stationary law isn't unique, or if the causal states are countably many:
-            then nothing is known of the sum.
+        TypeError, ValueError: if ``max_states`` isn't a positive integer, the stationary law isn't unique, or there are
+            countably many causal states, for which no bounds are known.
 
     Reference: Crutchfield & Feldman (2003), Chaos 13, 25, equation 38; Crutchfield, Riechers & Ellison (2016), Phys. Lett. A
         380, 998, arXiv 1309.3792.
     """
     process = as_process(process)
-    require_at_least("max_states", max_states, 1)
     machine = causal_machine(process, max_states)
     if machine is None:
         memory = statistical_complexity(process, max_states=max_states)
@@ -154,9 +147,9 @@ def _countable(process: Process, tolerance: float, max_states: int) -> tuple[flo
 
 
 def _unrolled(presentation: MixedStatePresentation) -> Float[NDArray, " M"]:
-    """What a visit to a mixed state hides if it stands for endlessly many that one token leads through, ever closer.
+    """Entropy to add for a mixed state that stands for an infinite series of beliefs, one token leading to the next.
 
-    They are held with probabilities ``(1 - r) r^k``, so that their entropy is ``H[r] / (1 - r)``.
+    They are visited with probabilities ``(1 - r) r^k``, so that their entropy is ``H[r] / (1 - r)``.
     """
     rows, tokens = (presentation.successors == torch.arange(len(presentation)).unsqueeze(1)).nonzero(as_tuple=True)
     stays = presentation.probabilities[rows, tokens]

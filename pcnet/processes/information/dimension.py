@@ -1,4 +1,4 @@
-"""How fast an observer forgets where he started, and of what dimension the set of his beliefs is."""
+"""How fast nearby beliefs approach each other, and the dimension of the set of beliefs."""
 
 import math
 
@@ -10,15 +10,15 @@ from torch import Tensor
 from pcnet.processes.beliefs.filtering import filter_beliefs, next_token_law
 from pcnet.processes.beliefs.sampling import sample
 from pcnet.processes.beliefs.sufficiency import reachable_span
-from pcnet.processes.information.entropies import bounded, entropy_rate
-from pcnet.processes.information.quantity import Quantity
+from pcnet.processes.information.entropies import entropy_rate
+from pcnet.processes.information.quantity import Quantity, bounded
 from pcnet.processes.machines.causal_process import MAX_STATES, causal_machine, ergodic_parts
-from pcnet.processes.models.hmm import Process, UndefinedError, as_process, require_at_least
+from pcnet.processes.models.hmm import Process, UndefinedError, as_process
 
 SEQUENCES, TOKENS, FORGOTTEN = 64, 1500, 100
-"""Samples, their length, and how many first tokens of each don't count."""
+"""Number and length of samples, and how many first tokens of each are left out."""
 CRUSHED = 1e-12
-"""Factor by which one token shrinks a direction that counts as zero."""
+"""A token that shrinks a direction by this factor or more removes it."""
 
 
 def lyapunov_exponents(
@@ -37,7 +37,7 @@ def lyapunov_exponents(
         generator: source of the samples, on the CPU. None: one with seed 0, so that answers repeat.
 
     Returns:
-        As many as the reachable beliefs have dimensions, falling; minus infinity where a token forgets all of a direction.
+        As many as the reachable beliefs have dimensions, falling; minus infinity where a token removes a direction.
         Their bounds are four standard errors away.
 
     Raises:
@@ -75,13 +75,11 @@ def mixed_state_dimension(
         The estimate with its standard error; bounds are four of these away.
 
     Raises:
-        TypeError: if ``max_states`` isn't an integer.
-        ValueError: if it isn't positive, or if the stationary law isn't unique.
+        TypeError, ValueError: if ``max_states`` isn't a positive integer, or the stationary law isn't unique.
 
     Reference: Jurgens & Crutchfield (2021), Chaos 31, 083114, arXiv 2102.10487, equation 11; Kaplan & Yorke (1979).
     """
     process = as_process(process)
-    require_at_least("max_states", max_states, 1)
     if causal_machine(process, max_states) is not None:
         return Quantity(0.0)
     return max(_dimension(part, max_states, generator) for _, part in ergodic_parts(process))
@@ -128,7 +126,7 @@ def _growth_rates(process: Process, generator: torch.Generator | None) -> Float[
     probabilities = law.gather(2, tokens.unsqueeze(2)).squeeze(2)
     span = reachable_span(process)
     matrices, right = span @ process.transition_matrices @ span.T, span @ process.right_vector
-    tangent = torch.linalg.svd(right.unsqueeze(0))[2][1:]  # what the measure doesn't see
+    tangent = torch.linalg.svd(right.unsqueeze(0))[2][1:]  # d r = 0
     after = beliefs.filtered @ span.T @ tangent.T
     inside, shares = tangent @ matrices @ tangent.T, tangent @ matrices @ right
     frame = torch.eye(len(tangent), dtype=torch.float64).expand(len(tokens), -1, -1)

@@ -13,15 +13,16 @@ from pcnet.processes.beliefs.filtering import filter_beliefs, next_token_law
 from pcnet.processes.beliefs.sampling import sample
 from pcnet.processes.beliefs.word_tree import branch, require_affordable
 from pcnet.processes.information.histories import Histories, histories
-from pcnet.processes.information.quantity import Quantity
+from pcnet.processes.information.quantity import Quantity, bounded, mixed
 from pcnet.processes.machines.causal_process import MAX_STATES, causal_machine, ergodic_parts, remembered
 from pcnet.processes.machines.mixed_state import IMPOSSIBLE
-from pcnet.processes.models.hmm import HiddenMarkovModel, Process, as_process, require_at_least
+from pcnet.processes.models.arguments import require_at_least
+from pcnet.processes.models.hmm import HiddenMarkovModel, Process, as_process
 
 WIDE = 1e-4
-"""Bounds that are further apart are helped out by samples, in nats."""
+"""Where bounds are further apart than this, in nats, samples give the estimate."""
 SEQUENCES, TOKENS, FORGOTTEN = 64, 4096, 512
-"""What is sampled, and how many first tokens of each sequence don't count."""
+"""Number and length of samples, and how many first tokens of each are left out."""
 
 
 def myopic_entropies(
@@ -44,9 +45,8 @@ def myopic_entropies(
         h(0), h(1), ..., h(max_length) in nats.
 
     Raises:
-        TypeError: if ``max_length`` or ``max_words`` isn't an integer.
-        ValueError: if ``max_length`` is negative, if there are more than ``max_words`` words of one length, or if the
-            process has no unique stationary law.
+        TypeError, ValueError: if ``max_length`` or ``max_words`` isn't a legal integer, a length has more than
+            ``max_words`` words, or the process has no unique stationary law.
 
     Reference: Crutchfield & Feldman (2003), Chaos 13, 25, arXiv cond-mat/0102181.
     """
@@ -70,31 +70,29 @@ def myopic_entropies(
 def entropy_rate(
     process: Process | ArrayLike, *, max_states: int = MAX_STATES, generator: torch.Generator | None = None
 ) -> Quantity:
-    """Compute the uncertainty of the next token after an endless past, in nats: the floor of every loss.
+    """Compute the uncertainty of the next token after an infinite past, in nats: the floor of every loss.
 
     ``h = lim H[X_L | X_0 ... X_(L-1)] = sum_s pi(s) H[P(. | s)]`` over causal states s
 
     Exact if the causal states are finitely many: always so if the process is unifilar, its mixed states closed or not,
-    and if it is a Markov chain. Otherwise between bounds that close in on it exponentially fast,
+    and if it is a Markov chain. Otherwise between bounds that approach it exponentially fast,
     ``H[X_n | X_0 ... X_(n-1), S_0] <= h <= H[X_n | X_0 ... X_(n-1)]``, with n as great as ``max_states`` allows. If these
     are over 1e-4 apart, the estimate between them is an average over the Blackwell measure, 229,376 beliefs of 64
     samples, with its standard error. A process with several ergodic parts has the average of their rates.
 
     Args:
-        process: a process, or the matrices of a hidden Markov model. What matters is the long run, not how it starts. Of a
-            generalised process whose mixed states don't close, no lower bound but 0 is known.
+        process: a process, or the matrices of a hidden Markov model. Its stationary process counts. Of a generalised
+            process whose mixed states don't close, no lower bound but 0 is known.
         max_states: mixed states to look at.
         generator: source of the samples, on the CPU. None: one with seed 0, so that answers repeat.
 
     Raises:
-        TypeError: if ``max_states`` isn't an integer.
-        ValueError: if it isn't positive, or if the stationary law isn't unique.
+        TypeError, ValueError: if ``max_states`` isn't a positive integer, or the stationary law isn't unique.
 
     Reference: Birch (1962), Ann. Math. Statist. 33, 930, for the bounds; Jurgens & Crutchfield (2021), J. Stat. Phys.
         183, 32, arXiv 2008.12886, for the average.
     """
     process = as_process(process)
-    require_at_least("max_states", max_states, 1)
     machine = causal_machine(process, max_states)
     if machine is not None:
         return Quantity(machine.entropy_rate)
@@ -106,21 +104,8 @@ def entropy_rate(
     return mixed([weight for weight, _ in parts], rates)
 
 
-def mixed(weights: list[float], quantities: list[Quantity]) -> Quantity:
-    """The weighted sum of quantities, their standard errors independent."""
-    bounds = [sum(w * x for w, x in zip(weights, column)) for column in zip(*((q, q.low, q.high) for q in quantities))]
-    error = math.hypot(*(w * q.standard_error for w, q in zip(weights, quantities)))
-    return bounded(*bounds, standard_error=error, exact=all(q.exact for q in quantities))
-
-
-def bounded(value: float, low: float, high: float, *, standard_error: float = 0.0, exact: bool = False) -> Quantity:
-    """An estimate, put between its bounds."""
-    high = max(low, high)
-    return Quantity(min(max(value, low), high), low, high, standard_error=standard_error, exact=exact)
-
-
 def limit(terms: Float[NDArray, " n"]) -> tuple[float, float]:
-    """Where a falling sequence goes if its last steps go on shrinking at one rate, and that rate."""
+    """Limit of a falling sequence whose steps shrink at the last observed rate, and that rate."""
     if len(terms) < 3:
         return float(terms[-1]), 0.0
     before, last = terms[-3] - terms[-2], terms[-2] - terms[-1]
@@ -148,7 +133,7 @@ def _rate(process: Process, max_states: int, generator: torch.Generator | None =
 
 
 def _extrapolated(bounds: Histories) -> float:
-    """Limit of the floors, up to the length from which on they rise because too much lies beyond."""
+    """Limit of the floors; those after the least one are left out, as they rise by what lies beyond."""
     return limit(bounds.floors[: int(np.argmin(bounds.floors)) + 1])[0]
 
 

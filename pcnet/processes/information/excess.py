@@ -1,4 +1,4 @@
-"""How much of its future a process announces, and how hard that is to find out: excess entropy, transient information."""
+"""How much the past tells of the future, and how much of it short contexts miss: excess entropy, transient information."""
 
 import math
 from typing import NamedTuple
@@ -7,14 +7,13 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike, NDArray
 
-from pcnet.processes.information.entropies import bounded, entropy_rate, limit
+from pcnet.processes.information.entropies import entropy_rate, limit
 from pcnet.processes.information.forgetting import memory_left
 from pcnet.processes.information.group_inverse import apply_group_inverse
 from pcnet.processes.information.histories import Histories, histories
-from pcnet.processes.information.quantity import Quantity
+from pcnet.processes.information.quantity import Quantity, bounded
 from pcnet.processes.machines.causal_process import MAX_STATES, smallest, smallest_presentation
-from pcnet.processes.machines.mixed_state import MixedStatePresentation
-from pcnet.processes.models.hmm import Process, as_process, require_at_least
+from pcnet.processes.models.hmm import Process, as_process
 
 
 def excess_entropy(process: Process | ArrayLike, *, max_states: int = MAX_STATES) -> Quantity:
@@ -26,46 +25,44 @@ def excess_entropy(process: Process | ArrayLike, *, max_states: int = MAX_STATES
     where the mixed states close, in the time of a sparse elimination. Elsewhere by `excess_entropy_by_sum`.
 
     Args:
-        process: a process, or the matrices of a hidden Markov model. What matters is the long run, not how it starts: of
-            several ergodic parts, which of them it is counts as something that the past tells.
+        process: a process, or the matrices of a hidden Markov model. Its stationary process counts; where that has
+            several ergodic parts, the past also tells which of them it is.
         max_states: mixed states to look at.
 
     Raises:
-        TypeError: if ``max_states`` isn't an integer.
-        ValueError: if it isn't positive, or if the stationary law isn't unique.
+        TypeError, ValueError: if ``max_states`` isn't a positive integer, or the stationary law isn't unique.
 
     Reference: Crutchfield & Feldman (2003), Chaos 13, 25, equation 22; Riechers & Crutchfield (2018), Chaos 28, 033116,
         arXiv 1706.00883.
     """
     process = as_process(process)
-    presentation = _presentation(process, max_states)
+    presentation = smallest_presentation(process, max_states)
     if presentation.closed:
         return Quantity(max(float(apply_group_inverse(presentation, presentation.law_entropies.numpy())[0]), 0.0))
     return excess_entropy_by_sum(process, max_states=max_states)
 
 
 def excess_entropy_by_sum(process: Process | ArrayLike, *, max_states: int = MAX_STATES) -> Quantity:
-    """Compute the excess entropy by adding up what each further token of context is worth, in nats.
+    """Compute the excess entropy by summing over context lengths, in nats.
 
     ``sum_(L < n) (h(L) - h) <= E <= sum_(L < n) (h(L) - h) + I[S_0; S_n | X_0 ... X_(n-1)]``
 
-    for all n, as all that the tokens before the first n tell of those after them goes through the hidden states. The rest
-    of the sum is extrapolated at the rate at which its terms shrink. Of a generalised process there is no upper bound.
+    for all n: given the hidden states, earlier tokens tell nothing more. The rest of the sum is extrapolated at the rate at
+    which its terms shrink. Of a generalised process there is no upper bound.
 
     Args:
         process: a process, or the matrices of a hidden Markov model.
         max_states: mixed states to look at.
 
     Raises:
-        TypeError: if ``max_states`` isn't an integer.
-        ValueError: if it isn't positive, or if the stationary law isn't unique.
+        TypeError, ValueError: if ``max_states`` isn't a positive integer, or the stationary law isn't unique.
     """
     curves = _curves(process, max_states)
     return bounded(*_sums(curves, np.ones(len(curves.rest)), curves.rest))
 
 
 def transient_information(process: Process | ArrayLike, *, max_states: int = MAX_STATES) -> Quantity:
-    """Compute how much an observer who waits for the excess entropy still lacks, over all tokens; in nats times tokens.
+    """Compute how far block entropies are from their asymptote, summed over lengths; in nats times tokens.
 
     ``T = sum_L (E + h L - H[X_0 ... X_(L-1)]) = sum_L (L + 1) (h(L) - h) = <delta_pi| ((I - W)^D)^2 |H>``
 
@@ -76,17 +73,16 @@ def transient_information(process: Process | ArrayLike, *, max_states: int = MAX
         max_states: mixed states to look at.
 
     Returns:
-        Bounds where the mixed states don't close; the upper one is infinite for a generalised process, and where nothing
-        is known of the rate at which an observer forgets.
+        Bounds where the mixed states don't close; the upper one is infinite for a generalised process, and where no
+        bound is known on how fast the first hidden state is forgotten.
 
     Raises:
-        TypeError: if ``max_states`` isn't an integer.
-        ValueError: if it isn't positive, or if the stationary law isn't unique.
+        TypeError, ValueError: if ``max_states`` isn't a positive integer, or the stationary law isn't unique.
 
     Reference: Crutchfield & Feldman (2003), Chaos 13, 25, equation 27.
     """
     process = as_process(process)
-    presentation = _presentation(process, max_states)
+    presentation = smallest_presentation(process, max_states)
     if presentation.closed:
         once = apply_group_inverse(presentation, presentation.law_entropies.numpy())
         return Quantity(max(float(apply_group_inverse(presentation, once)[0]), 0.0))
@@ -97,10 +93,10 @@ def transient_information(process: Process | ArrayLike, *, max_states: int = MAX
 
 
 class _Curves(NamedTuple):
-    """What is left to know after each length, the entropy rate, and what the lengths not looked at can add.
+    """Uncertainty after each length, the entropy rate, and bounds on what the lengths not looked at add.
 
     Attributes:
-        bounds: of what is left to know.
+        bounds: of the uncertainty.
         rate: entropy rate.
         rest: for each n, an upper bound of ``sum_(l >= n) (h(l) - h)``.
     """
@@ -110,13 +106,7 @@ class _Curves(NamedTuple):
     rest: Float[NDArray, " n"]
 
 
-def _presentation(process: Process, max_states: int) -> MixedStatePresentation:
-    require_at_least("max_states", max_states, 1)
-    return smallest_presentation(process, max_states)
-
-
 def _curves(process: Process | ArrayLike, max_states: int) -> _Curves:
-    require_at_least("max_states", max_states, 1)
     process = as_process(process)
     bounds = histories(smallest(process, max_states), max_states)
     rate = entropy_rate(process, max_states=max_states)
@@ -138,7 +128,7 @@ def _sums(curves: _Curves, factors: Float[NDArray, " n"], rest: Float[NDArray, "
 
 
 def _tail(gaps: Float[NDArray, " n"], factors: Float[NDArray, " n"]) -> float:
-    """What the terms not looked at add if they go on shrinking at the last rate."""
+    """What the terms not looked at add if they shrink at the last rate."""
     _, rate = limit(gaps)
     step = float(factors[-1] - factors[-2]) if len(factors) > 1 else 0.0
     return float(gaps[-1]) * (float(factors[-1]) * rate / (1 - rate) + step * rate / (1 - rate) ** 2)

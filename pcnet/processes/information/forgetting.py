@@ -1,6 +1,7 @@
-"""How fast the hidden state at the start is forgotten, for sure: bounds on what remains after any number of tokens."""
+"""How fast what was at the start loses its influence: words that reset the belief, bounds on the memory of a state."""
 
 import math
+from collections import deque
 
 import numpy as np
 import torch
@@ -12,7 +13,11 @@ from scipy.sparse import linalg as sparse_linalg
 from pcnet.processes.models.hmm import HiddenMarkovModel, Process
 
 MOST_WORDS = 2000
-"""Words of one length that are tried."""
+"""Words of one length whose contraction is looked at."""
+MOST_RESETS = 3000
+"""Words that are tried as resets."""
+SINGULAR = 1e-11
+"""Fraction of the greatest singular value up to which the others count as zero."""
 MOST_PAIRS = 50_000
 """Pairs of states that are solved for."""
 
@@ -89,3 +94,31 @@ def _pair_step(process: HiddenMarkovModel) -> tuple[sparse.csr_array, Float[NDAr
         targets = number[after[first[both]], after[second[both]]]
         step = step + sparse.coo_array((size, (np.flatnonzero(both), targets)), shape=step.shape).tocsr()
     return step, np.sqrt(law[first] * law[second])
+
+
+def reset_belief(process: Process) -> Float[NDArray, " S"] | None:
+    """The belief after a shortest word w whose matrix has rank 1: it is the same whatever the belief was before.
+
+    Words are tried breadth first as long as they shrink the rank further, or end in a token that may. None if there is
+    none among those tried.
+    """
+    matrices = process.transition_matrices.numpy()
+    if all(_rank(matrix) == process.num_states for matrix in matrices):
+        return None
+    queue, tried = deque([np.eye(process.num_states)]), 0
+    while queue and tried < MOST_RESETS:
+        word = queue.popleft()
+        for image in word @ matrices:
+            tried += 1
+            rank = _rank(image)
+            if rank == 1:
+                row = image[np.abs(image).sum(1).argmax()]
+                return row / (row @ process.right_vector.numpy())
+            if rank:
+                queue.append(image / np.abs(image).max())
+    return None
+
+
+def _rank(matrix: Float[NDArray, "S S"]) -> int:
+    sizes = np.linalg.svd(matrix, compute_uv=False)
+    return int((sizes > SINGULAR * sizes[0]).sum()) if sizes[0] > 1e-280 else 0

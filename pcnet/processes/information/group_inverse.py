@@ -4,14 +4,13 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.sparse import csgraph
 from scipy.sparse import linalg as sparse_linalg
 
 from pcnet.processes.machines.mixed_state import MixedStatePresentation, law_of_class
 
 
 def apply_group_inverse(presentation: MixedStatePresentation, values: Float[NDArray, " M"]) -> Float[NDArray, " M"]:
-    """Sum what a quantity is above its long-run average, over all tokens to come, from each mixed state on.
+    """Sum the differences between a quantity and its long-run average over all future tokens, from each mixed state on.
 
     ``x = (I - W)^D v = sum_n (W^n - W_1) v``, with W_1 the average of W^n in the long run
 
@@ -27,9 +26,7 @@ def apply_group_inverse(presentation: MixedStatePresentation, values: Float[NDAr
     presentation.require_nothing_beyond("the group inverse")
     step, recurrent = presentation.sparse_transition, presentation.recurrent.numpy()
     average, found = np.zeros(len(values)), np.zeros(len(values))
-    _, labels = csgraph.connected_components(step, connection="strong")
-    for label in np.unique(labels[recurrent]):
-        members = np.flatnonzero(labels == label)
+    for members in presentation.recurrent_classes:
         law = law_of_class(step[members][:, members])
         average[members] = law @ values[members]
         found[members] = _within_class(step[members][:, members], law, values[members] - average[members])

@@ -1,4 +1,4 @@
-"""What is left to know after l tokens, between bounds that hold for every l."""
+"""Bounds on the uncertainty of the next token, and of the hidden state, after l tokens."""
 
 import math
 from typing import NamedTuple
@@ -10,18 +10,18 @@ from numpy.typing import NDArray
 
 from pcnet.processes.machines.causal_process import remembered
 from pcnet.processes.machines.mixed_state import MixedStatePresentation, mixed_state_presentation
-from pcnet.processes.models.hmm import HiddenMarkovModel, Process
+from pcnet.processes.models.hmm import HiddenMarkovModel, Process, started_at
 
 TOLERANCE = 1e-13
-"""Beliefs that differ by more are followed apart."""
+"""Beliefs that differ by more are different states."""
 MOST_TOKENS = 2000
 """Greatest length that is looked at."""
 FEWEST_STATES = 100
 """Mixed states from each known hidden state on, at least."""
 STILL = 40
-"""Tokens that change nothing after which none is expected to."""
+"""A floor that stays the same for so many tokens counts as the limit."""
 MOST_LOST = 0.05
-"""Probability beyond the mixed states up to which it is worth going on."""
+"""Longer words are not looked at once this probability lies beyond the mixed states."""
 
 
 class Histories(NamedTuple):
@@ -41,7 +41,7 @@ class Histories(NamedTuple):
 
 
 def histories(process: Process, max_states: int) -> Histories:
-    """Follow the observer who knows only the tokens, and beside them one who knew the first hidden state.
+    """Follow two observers: one who knows only the tokens, and one who also knows the first hidden state.
 
     Args:
         process: started from its stationary law.
@@ -89,34 +89,31 @@ def _informed(process: HiddenMarkovModel, state: int, max_states: int, length: i
     """The levels of an observer who knows the first hidden state."""
     sure = torch.zeros(process.num_states, dtype=torch.float64)
     sure[state] = 1
-    started = HiddenMarkovModel(process.transition_matrices, sure)
-    return _levels(mixed_state_presentation(started, tolerance=TOLERANCE, max_states=max_states), length)
+    return _levels(
+        mixed_state_presentation(started_at(process, sure), tolerance=TOLERANCE, max_states=max_states), length
+    )
 
 
 def _worthwhile(presentation: MixedStatePresentation) -> int:
     """Length up to which nearly all words end in a mixed state and the next token still becomes more certain."""
-    leak, step, laws = presentation.leak.numpy(), presentation.forward, presentation.law_entropies.numpy()
-    row, lost, floors = np.zeros(len(presentation)), 0.0, [math.inf]
-    row[0] = 1
-    while len(floors) <= MOST_TOKENS and lost < MOST_LOST:
+    leak, laws = presentation.leak.numpy(), presentation.law_entropies.numpy()
+    lost, floors = 0.0, [math.inf]
+    for row in presentation.walk():
         floors.append(float(row @ laws))
-        if len(floors) > STILL and floors[-STILL] - floors[-1] < 1e-15:
-            break
+        still = len(floors) > STILL and floors[-STILL] - floors[-1] < 1e-15
         lost += float(row @ leak)
-        row = step @ row
+        if still or len(floors) > MOST_TOKENS or lost >= MOST_LOST:
+            break
     return max(len(floors) - 1, min(presentation.depth, MOST_TOKENS))
 
 
 def _levels(presentation: MixedStatePresentation, length: int) -> _Levels:
     laws = presentation.law_entropies.numpy()
     beliefs = torch.special.entr(presentation.states.clamp(min=0)).sum(1).numpy()
-    leak, step = presentation.leak.numpy(), presentation.forward
-    row, found = np.zeros(len(presentation)), np.zeros((3, length + 1))
-    row[0], lost = 1, 0.0
-    for l in range(length + 1):
+    leak, found, lost = presentation.leak.numpy(), np.zeros((3, length + 1)), 0.0
+    for l, row in zip(range(length + 1), presentation.walk()):
         found[:, l] = row @ laws, row @ beliefs, lost
         lost += float(row @ leak)
-        row = step @ row
     return _Levels(*found, slack=_slack(presentation, length))
 
 

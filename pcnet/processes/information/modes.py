@@ -1,4 +1,4 @@
-"""Modes of the mixed states, which say how long an observer searches, and correlations of the tokens themselves."""
+"""Eigenvalues of the mixed states, which say how fast an observer synchronises, and correlations of the tokens."""
 
 import math
 from dataclasses import dataclass
@@ -14,7 +14,8 @@ from torch import Tensor
 
 from pcnet.processes.machines.causal_process import MAX_STATES, smallest_presentation
 from pcnet.processes.machines.mixed_state import MixedStatePresentation
-from pcnet.processes.models.hmm import Process, UndefinedError, as_process, require_at_least
+from pcnet.processes.models.arguments import require_at_least
+from pcnet.processes.models.hmm import Process, UndefinedError, as_process
 
 SINGULAR = 1e-10
 """Singular values up to which a direction counts as lost."""
@@ -28,9 +29,9 @@ MOST_ROWS = 3000
 class Spectrum:
     """Eigenvalues of the transition matrix W of the mixed states, largest modulus first.
 
-    ``h(L) - h`` is a sum of ``lambda^L`` over the modes of the transient mixed states, those that an observer passes
-    through while the search among the possible histories goes on; a mode with eigenvalue 0 is gone after finitely many
-    tokens. The modes of the recurrent ones say how fast an observer in the know loses sight of what is to come.
+    ``h(L) - h`` is a weighted sum of ``lambda^L`` over the transient mixed states' eigenvalues. An eigenvalue 0 contributes
+    for finitely many tokens only. Those of the recurrent ones say how fast a synchronised observer's
+    forecasts of later tokens approach the average.
 
     Attributes:
         eigenvalues: each as often as its algebraic multiplicity; those of finite memory are exactly 0.
@@ -52,7 +53,7 @@ class Spectrum:
 
     @property
     def depth(self) -> float:
-        """Tokens that the search through histories takes: ``-1/ln|slowest|`` to fall to 1/e, or `index` if it ends."""
+        """Tokens after which the slowest transient mode has fallen to 1/e, ``-1/ln|slowest|``, or `index` if that is 0."""
         if self.slowest is None or self.slowest == 0:
             return float(self.index)
         return -1 / math.log(abs(self.slowest))
@@ -61,9 +62,8 @@ class Spectrum:
 def spectrum(process: Process | ArrayLike, *, max_states: int = MAX_STATES) -> Spectrum:
     """Compute the eigenvalues of the mixed-state transition matrix, part by part.
 
-    ``W = sum of lambda W_lambda``: the matrix is triangular in its parts of mixed states that reach each other, so its
-    eigenvalues are theirs, and those of states that are never met again are exactly 0, without the rounding that spreads
-    a Jordan block
+    W is block triangular: one block for each part of mixed states that reach each other. Its eigenvalues are those of the
+    blocks, and a state that is never visited again has the eigenvalue 0 exactly.
 
     The mixed states are those of the smallest presentation of the process in the long run. Costs the third power of the
     greatest part.
@@ -80,7 +80,6 @@ def spectrum(process: Process | ArrayLike, *, max_states: int = MAX_STATES) -> S
     Reference: Riechers & Crutchfield (2018), Chaos 28, 033115, arXiv 1705.08042.
     """
     process = as_process(process)
-    require_at_least("max_states", max_states, 1)
     presentation = smallest_presentation(process, max_states)
     presentation.require_nothing_beyond("the spectrum of the mixed states")
     values, transient, index = _modes(presentation)
@@ -93,7 +92,7 @@ def spectrum(process: Process | ArrayLike, *, max_states: int = MAX_STATES) -> S
 def autocorrelation(
     process: Process | ArrayLike, max_lag: int, values: Float[Tensor, "V D"] | ArrayLike | None = None
 ) -> Float[Tensor, " max_lag+1"]:
-    """Compute how a token, as a number or a vector, correlates with the one some tokens later, in the long run.
+    """Compute the autocorrelation of the tokens of the stationary process, each taken as a number or a vector.
 
     ``rho(k) = (E[v(X_0) . v(X_k)] - |E v|^2) / (E |v(X_0)|^2 - |E v|^2)``
 
@@ -107,9 +106,8 @@ def autocorrelation(
         rho(0) = 1, rho(1), ..., rho(max_lag), without a unit.
 
     Raises:
-        TypeError: if ``max_lag`` isn't an integer.
-        ValueError: if it is negative, if there isn't one finite value a token, if all tokens that come have one value, or if
-            the stationary law isn't unique.
+        TypeError, ValueError: if ``max_lag`` isn't an integer of at least 0, ``values`` doesn't have one finite entry a
+            token, all tokens that occur have one value, or the stationary law isn't unique.
     """
     process = as_process(process)
     require_at_least("max_lag", max_lag, 0)
@@ -146,8 +144,8 @@ def _modes(
 ) -> tuple[Complex[NDArray, " M"], Bool[NDArray, " M"], int]:
     """Eigenvalues, which are transient, and the index of the transient zeros."""
     step, recurrent = presentation.sparse_transition, presentation.recurrent.numpy()
-    count, labels = csgraph.connected_components(step, connection="strong")
-    sizes = np.bincount(labels, minlength=count)
+    labels = presentation.parts
+    sizes = np.bincount(labels)
     if sizes.max() > MOST_ROWS:
         raise UndefinedError(
             f"{sizes.max():,} mixed states reach each other, more than the {MOST_ROWS:,} that are solved for"
@@ -162,7 +160,7 @@ def _modes(
 
 
 def _eigenvalues(block: Float[NDArray, "M M"]) -> Complex[NDArray, " M"]:
-    """Those that finite memory makes 0 are 0, not the root of rounding that a Jordan block would turn into."""
+    """As many are set to 0 as the rank of the powers says; computed, those of a Jordan block would be roots of rounding."""
     values = np.linalg.eigvals(block).astype(np.complex128)
     zeros = len(block) - _ranks(block)[-1]
     values[np.argsort(np.abs(values))[:zeros]] = 0

@@ -9,8 +9,7 @@ from scipy import sparse
 
 from pcnet.processes.machines.causal_process import causal_machine
 from pcnet.processes.machines.causal_states import EpsilonMachine
-from pcnet.processes.machines.mixed_state import NOWHERE
-from pcnet.processes.machines.partition import components
+from pcnet.processes.machines.unifilar import NOWHERE, components
 from pcnet.processes.models.hmm import Process, as_process
 
 
@@ -43,12 +42,12 @@ def markov_order(process: Process | ArrayLike, *, max_states: int = 4096) -> flo
 
 
 def cryptic_order(process: Process | ArrayLike, *, max_states: int = 4096) -> float:
-    """Find how many tokens a causal state is ahead of where the whole future, looking back, tells it.
+    """Find how many of the last tokens, together with the whole future, determine the causal state.
 
     ``k = min {L : H[S_L | X_0 X_1 ...] = 0}``, with S_L the causal state
 
-    As `markov_order`, but only pairs of causal states that a later token makes one: those which stay apart for ever are
-    told apart by an endless future. Never greater than the Markov order.
+    As `markov_order`, but only pairs of causal states count that some word makes one: the others are told apart by an
+    infinite future. Never greater than the Markov order.
 
     Args:
         process: a process, or the matrices of a hidden Markov model.
@@ -100,7 +99,7 @@ class _Pairs:
             found = found | leads
 
     def longest_path(self, kept: Bool[NDArray, " P"]) -> float:
-        """Pairs on the longest path through pairs of this kind; infinite if one goes in a circle."""
+        """Pairs on the longest path through these pairs; infinite if there is a cycle."""
         if not kept.any():
             return 0
         apart = np.where(np.append(kept, False)[self.apart] & kept[:, None], self.apart, NOWHERE)

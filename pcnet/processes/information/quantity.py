@@ -1,10 +1,10 @@
-"""Numbers that may be known between bounds only."""
+"""Numbers with bounds, for what is not known exactly."""
 
 import math
 
 
 class Quantity(float):
-    """A number with what is known of its error; everything that takes a float takes it.
+    """A float with bounds and a standard error.
 
     Args:
         value: the best estimate.
@@ -49,3 +49,16 @@ class Quantity(float):
             return f"Quantity({float(self)!r})"
         error = f", standard_error={self.standard_error:.2g}" if self.standard_error else ""
         return f"Quantity({float(self)!r}, low={self.low!r}, high={self.high!r}{error})"
+
+
+def mixed(weights: list[float], quantities: list[Quantity]) -> Quantity:
+    """The weighted sum of quantities, their standard errors independent."""
+    bounds = [sum(w * x for w, x in zip(weights, column)) for column in zip(*((q, q.low, q.high) for q in quantities))]
+    error = math.hypot(*(w * q.standard_error for w, q in zip(weights, quantities)))
+    return bounded(*bounds, standard_error=error, exact=all(q.exact for q in quantities))
+
+
+def bounded(value: float, low: float, high: float, *, standard_error: float = 0.0, exact: bool = False) -> Quantity:
+    """An estimate, put between its bounds."""
+    high = max(low, high)
+    return Quantity(min(max(value, low), high), low, high, standard_error=standard_error, exact=exact)

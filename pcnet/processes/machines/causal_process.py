@@ -1,7 +1,4 @@
-"""The stationary process behind a process, in its smallest form, and its causal states where they are finitely many.
-
-Most quantities ask for these, so they are remembered for as long as the process is.
-"""
+"""The stationary process of a process, its smallest form and its causal states, computed once for each process."""
 
 from collections.abc import Callable, Hashable
 from typing import TypeVar
@@ -9,7 +6,8 @@ from weakref import WeakKeyDictionary
 
 from pcnet.processes.machines.causal_states import EpsilonMachine, epsilon_machine, lumped, observable
 from pcnet.processes.machines.mixed_state import MixedStatePresentation, NotClosedError, mixed_state_presentation
-from pcnet.processes.models.hmm import GeneralizedHiddenMarkovModel, HiddenMarkovModel, Process
+from pcnet.processes.models.arguments import require_at_least
+from pcnet.processes.models.hmm import HiddenMarkovModel, Process, started_at
 from pcnet.processes.models.stationary import recurrent_classes
 
 MAX_STATES = 30_000
@@ -20,7 +18,7 @@ _ANSWERS: WeakKeyDictionary[Process, dict[Hashable, object]] = WeakKeyDictionary
 
 
 def remembered(process: Process, question: Hashable, answer: Callable[[], Answer]) -> Answer:
-    """What was answered before about this process, or else is now. The answer must not hold the process itself."""
+    """Answer a question about a process once, and keep the answer; it must not hold the process itself."""
     known = _ANSWERS.setdefault(process, {})
     if question not in known:
         known[question] = answer()
@@ -31,9 +29,10 @@ def causal_machine(process: Process, max_states: int) -> EpsilonMachine | None:
     """The epsilon-machine of the process in the long run; None if there are more causal states than are looked for.
 
     Raises:
-        ValueError: if the stationary law isn't unique.
+        TypeError, ValueError: if ``max_states`` isn't a positive integer, or the stationary law isn't unique.
     """
-    _ = process.stationary_distribution  # what is wrong with it is no lack of states
+    require_at_least("max_states", max_states, 1)
+    _ = process.stationary_distribution  # raises if it isn't unique
     return remembered(process, ("machine", max_states), lambda: _machine(process, max_states))
 
 
@@ -43,7 +42,7 @@ def in_the_long_run(process: Process) -> Process:
 
 
 def smallest(process: Process, max_states: int) -> Process:
-    """The smallest form that is found of the process in the long run: what a belief of it says, some future depends on."""
+    """The smallest form of the stationary process that is found: no direction of its beliefs is without influence on words."""
     machine = causal_machine(process, max_states)
     if machine is not None:
         return machine.process
@@ -60,7 +59,7 @@ def smallest_presentation(process: Process, max_states: int) -> MixedStatePresen
 
 
 def ergodic_parts(process: Process) -> list[tuple[float, Process]]:
-    """What the process can become for ever, each with its probability; a generalised process counts as one."""
+    """The ergodic processes that it is a mixture of, with their probabilities; a generalised process counts as one."""
     return remembered(process, "parts", lambda: _parts(in_the_long_run(process)))
 
 
@@ -74,9 +73,7 @@ def _machine(process: Process, max_states: int) -> EpsilonMachine | None:
 def _stationary(process: Process) -> Process:
     if isinstance(process, HiddenMarkovModel):
         return lumped(process)
-    return GeneralizedHiddenMarkovModel(
-        process.transition_matrices, process.right_vector, process.stationary_distribution
-    )
+    return started_at(process, process.stationary_distribution)
 
 
 def _parts(process: Process) -> list[tuple[float, Process]]:

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,20 +11,28 @@ from torch import Tensor
 
 from pcnet.processes.machines.equivalence import Span
 from pcnet.processes.machines.mixed_state import (
-    NOWHERE,
     ROUNDING,
     MixedStatePresentation,
     NotClosedError,
     mixed_state_presentation,
 )
-from pcnet.processes.machines.partition import components, distinct, refine, tolerance_ranks
-from pcnet.processes.models.hmm import GeneralizedHiddenMarkovModel, HiddenMarkovModel, Process, as_process
+from pcnet.processes.machines.unifilar import (
+    NOWHERE,
+    Unifilar,
+    components,
+    distinct,
+    machine_matrices,
+    refine,
+    tolerance_ranks,
+)
+from pcnet.processes.models.arguments import require_tolerance
+from pcnet.processes.models.hmm import GeneralizedHiddenMarkovModel, HiddenMarkovModel, Process, as_process, started_at
 from pcnet.processes.models.stationary import UNIT, eliminate, recurrent_classes
 
 
 @dataclass(frozen=True, eq=False)
 class EpsilonMachine:
-    """The smallest machine that predicts a process as well as its whole past does.
+    """The smallest machine that predicts a process as well as the whole past does.
 
     Two pasts are in one causal state if every future is equally probable after both. Each token leads from a causal
     state to exactly one other; no smaller machine with this property makes the process, and up to the names of its
@@ -34,7 +41,7 @@ class EpsilonMachine:
     successors come first by the same rule), so two equal processes have equal machines, entry for entry.
 
     A process with several recurrent classes, a mixture, has the causal states of all of them, those with the most
-    probable state first; `stationary_distribution` then carries the weights.
+    probable state first; `stationary_distribution` then holds their probabilities as well.
 
     Attributes:
         successors: state that each token leads to; -1 where the token is impossible.
@@ -62,9 +69,7 @@ class EpsilonMachine:
     @cached_property
     def process(self) -> HiddenMarkovModel:
         """The machine as a hidden Markov model, stationary; in each row of each matrix there is at most one entry."""
-        matrices = torch.zeros(self.vocab_size, self.num_states, self.num_states, dtype=torch.float64)
-        states, tokens = (self.successors != NOWHERE).nonzero(as_tuple=True)
-        matrices[tokens, states, self.successors[states, tokens]] = self.probabilities[states, tokens]
+        matrices = machine_matrices(self.successors, self.probabilities)
         return HiddenMarkovModel(matrices, initial=self.stationary_distribution)
 
     @cached_property
@@ -74,7 +79,7 @@ class EpsilonMachine:
 
     @cached_property
     def entropy_rate(self) -> float:
-        """Uncertainty of the next token after an endless past, in nats: ``sum_s pi(s) H[P(. | s)]``."""
+        """Uncertainty of the next token after an infinite past, in nats: ``sum_s pi(s) H[P(. | s)]``."""
         return float(self.stationary_distribution @ torch.special.entr(self.probabilities).sum(1))
 
     @cached_property
@@ -91,9 +96,9 @@ def epsilon_machine(process: Process | ArrayLike, *, tolerance: float = 1e-9, ma
 
     ``past ~ past'  <=>  P(future | past) = P(future | past')`` for all futures
 
-    Hidden states that have the same futures are merged first. If each token then leads to at most one state, the states
-    are the causal ones, however many mixed states lead up to them. Otherwise these are the recurrent mixed states, those
-    with equal futures merged. They suffice even if the transient ones before them never close. Costs S^3 V for hidden
+    Hidden states with the same futures are merged first. If each token then leads to at most one state, the states are the
+    causal ones. Otherwise these are the recurrent mixed states, those with equal futures merged; the transient ones need
+    not close. Costs S^3 V for hidden
     states, and what `mixed_state_presentation` does otherwise.
 
     Args:
@@ -103,30 +108,20 @@ def epsilon_machine(process: Process | ArrayLike, *, tolerance: float = 1e-9, ma
         max_states: mixed states to look at before giving up.
 
     Raises:
-        TypeError: if ``max_states`` isn't an integer.
         NotClosedError: if there is no finite machine of mixed states within ``max_states``; a ``ValueError``.
-        ValueError: if the stationary law isn't unique and the process has no initial one; if ``tolerance`` is negative or
-            not finite, or ``max_states`` not positive.
+        TypeError, ValueError: if ``max_states`` isn't a positive integer, ``tolerance`` is negative or not finite, or the
+            stationary law isn't unique and the process has no initial one.
 
     Reference: Shalizi & Crutchfield (2001), J. Stat. Phys. 104, 817; Travers & Crutchfield (2011), arXiv 1111.4500.
     """
     process = as_process(process)
-    if not 0 <= tolerance < np.inf:
-        raise ValueError(f"tolerance must be finite and at least 0, got {tolerance}")
+    require_tolerance(tolerance)
     if isinstance(process, HiddenMarkovModel):
         machine = _ergodic_parts(lumped(process, tolerance), tolerance, max_states)
     else:
         machine = _belief_machine(process, tolerance, max_states)
     machine = _merged(machine, tolerance)
     return named(machine, canonical_order(machine, tolerance))
-
-
-class Unifilar(NamedTuple):
-    """A machine in which each token leads from a state to at most one other; not yet minimal."""
-
-    successors: Int[NDArray, "M V"]
-    probabilities: Float[NDArray, "M V"]
-    weights: Float[NDArray, " M"]
 
 
 def lumped(process: HiddenMarkovModel, tolerance: float = 1e-9) -> HiddenMarkovModel:
@@ -198,7 +193,7 @@ def _merged(machine: Unifilar, tolerance: float) -> Unifilar:
 
 
 def _ergodic_parts(process: HiddenMarkovModel, tolerance: float, max_states: int) -> Unifilar:
-    """Machines of all recurrent classes, side by side: a long past tells which of them it is in."""
+    """Machines of all recurrent classes, side by side."""
     machines, first = [], 0
     for states in recurrent_classes(process.state_transition_matrix):
         part = HiddenMarkovModel(process.transition_matrices[:, states][:, :, states])
@@ -231,7 +226,7 @@ def observable(process: Process) -> Process:
         images = (matrix @ future for matrix in matrices)
         queue += [image / np.abs(image).max() for image in images if image.any() and span.grows_by(image)]
     if span.count == process.num_states and isinstance(process, HiddenMarkovModel):
-        return HiddenMarkovModel(process.transition_matrices, process.stationary_distribution)
+        return started_at(process, process.stationary_distribution)
     basis = span.rows[: span.count].T
     right, start = basis.T @ process.right_vector.numpy(), process.stationary_distribution.numpy() @ basis
     return GeneralizedHiddenMarkovModel(basis.T @ matrices @ basis, right, start / (start @ right))

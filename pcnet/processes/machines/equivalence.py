@@ -1,6 +1,7 @@
-"""Are two processes the same? Decided for words of every length by linear algebra in finitely many dimensions."""
+"""Whether two processes are the same, decided for words of every length by linear algebra."""
 
 from collections import deque
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -62,15 +63,15 @@ def distinguishing_word(
     left, right = as_process(left), as_process(right)
     if not 0 <= tolerance < 1:
         raise ValueError(f"tolerance must be in [0, 1), got {tolerance}")
-    both = _Pair(left, right)
+    both = _Pair.of(left, right)
     span = Span(both.start)
     queue: deque[tuple[tuple[int, ...], Float[NDArray, " S"]]] = deque([((), both.start)])
     while queue:
         word, vector = queue.popleft()
-        for token in range(both.vocab_size):
-            image = both.follow(vector, token)
-            first, second = both.probabilities(image)
-            if max(first, second) <= IMPOSSIBLE * both.exactness:
+        for token, matrix in enumerate(both.matrices):
+            image = vector @ matrix
+            first, second = (image @ both.measures).tolist()
+            if max(first, second) <= both.negligible:
                 continue
             if abs(first - second) > tolerance * max(first, second):
                 return (*word, token)
@@ -80,30 +81,34 @@ def distinguishing_word(
     return None
 
 
-class _Pair:
-    """Two processes side by side: the joint belief is the two beliefs, one behind the other."""
+class _Pair(NamedTuple):
+    """Two processes side by side; their beliefs are concatenated.
 
-    def __init__(self, left: Process, right: Process) -> None:
-        self.processes = left, right
-        self.matrices = [process.transition_matrices.numpy() for process in self.processes]
-        self.measures = [process.right_vector.numpy() for process in self.processes]
-        self.start = np.concatenate([process.initial_distribution.numpy() for process in self.processes])
-        self.vocab_size = max(left.vocab_size, right.vocab_size)
-        negative = any(bool((matrices < 0).any()) for matrices in self.matrices)
-        self.exactness = 1.0 if negative else 0.0  # without cancellation, what is impossible is exactly 0
+    Attributes:
+        matrices: of both processes, block diagonal, for each token that one of them has.
+        start: belief before the first token.
+        measures: right vector of each process, a column each.
+        negligible: probability, given the word before, up to which a token counts as impossible.
+    """
 
-    def follow(self, vector: Float[NDArray, " S"], token: int) -> Float[NDArray, " S"]:
-        parts = np.split(vector, [self.processes[0].num_states])
-        images = [
-            part @ matrices[token] if token < len(matrices) else np.zeros_like(part)
-            for part, matrices in zip(parts, self.matrices, strict=True)
-        ]
-        return np.concatenate(images)
+    matrices: Float[NDArray, "V S S"]
+    start: Float[NDArray, " S"]
+    measures: Float[NDArray, "S 2"]
+    negligible: float
 
-    def probabilities(self, vector: Float[NDArray, " S"]) -> tuple[float, float]:
-        parts = np.split(vector, [self.processes[0].num_states])
-        first, second = (float(part @ measure) for part, measure in zip(parts, self.measures, strict=True))
-        return first, second
+    @classmethod
+    def of(cls, left: Process, right: Process) -> "_Pair":
+        size, first = left.num_states + right.num_states, 0
+        matrices = np.zeros((max(left.vocab_size, right.vocab_size), size, size))
+        measures = np.zeros((size, 2))
+        for k, process in enumerate((left, right)):
+            own = slice(first, first + process.num_states)
+            matrices[: process.vocab_size, own, own] = process.transition_matrices
+            measures[own, k] = process.right_vector
+            first += process.num_states
+        start = np.concatenate([left.initial_distribution, right.initial_distribution])
+        # Where no entry is negative nothing cancels, and what is impossible has probability 0 exactly.
+        return cls(matrices, start, measures, IMPOSSIBLE if (matrices < 0).any() else 0.0)
 
 
 class Span:

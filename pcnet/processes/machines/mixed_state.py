@@ -1,5 +1,6 @@
 """The mixed-state presentation: every belief that an observer can pass through, and how tokens lead from one to another."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -8,11 +9,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
-from scipy.sparse import csgraph
 from scipy.sparse import linalg as sparse_linalg
 from torch import Tensor
 
-from pcnet.processes.models.hmm import HiddenMarkovModel, Process, UndefinedError, as_process, require_at_least
+from pcnet.processes.machines.unifilar import NOWHERE, closed_parts, components, machine_matrices
+from pcnet.processes.models.arguments import require_at_least, require_tolerance
+from pcnet.processes.models.hmm import HiddenMarkovModel, Process, UndefinedError, as_process
 from pcnet.processes.models.stationary import eliminate
 
 ROUNDING = 1e-13
@@ -22,42 +24,40 @@ ROUNDING_STEPS = 4
 IMPOSSIBLE = 1e-12
 """Greatest probability that counts as zero where matrices have negative entries, so that zeros cancel."""
 VANISHING = 1e-290
-"""Greatest probability that counts as zero otherwise, near which numbers lose their digits."""
+"""Greatest probability that counts as zero otherwise: below, numbers lose digits."""
 UNREACHABLE = 1e-200
-"""Greatest probability of a word from which the search doesn't go on."""
+"""Words less probable than this aren't continued."""
 DENSE = 300
 """Greatest number of states whose stationary law is solved for without subtraction, at a cost of its third power."""
 EPSILON = np.finfo(np.float64).eps
-NOWHERE = -1
-"""Successor by an impossible token, or by one that leads beyond."""
 
 
 class NotClosedError(UndefinedError):
-    """A question that only a finite machine answers, and none was found among so many mixed states."""
+    """A question needs finitely many mixed states, and these aren't, or are more than were looked at."""
 
 
 @dataclass(frozen=True, eq=False)
 class MixedStatePresentation:
     """A process as a machine whose states are beliefs: each token leads from a belief to exactly one other.
 
+    Where the search stopped early, a word may lead beyond the states: to a belief that isn't among them.
+
     Attributes:
         process: whose beliefs.
         states: the beliefs, in the order in which they were found; the first is that of the empty word.
         probabilities: law of the next token in each.
         successors: row of the belief that follows each token; -1 where the token is impossible or leads beyond.
-        expanded: how many states, the first ones, have had their successors looked at.
         depth: length up to which every word ends in one of the states.
-        merged: greatest distance, in any coordinate, between a belief and the state that it was taken for.
-        closed: whether these are all the mixed states: nothing lies beyond, and no belief was taken for another one from
-            which it differed by more than rounding. Beliefs that converge towards one another without end, as on a
-            fractal, come closer than any tolerance and still don't close.
+        merged: greatest distance, in any coordinate, between a belief and the state that it counts as.
+        closed: whether these are all the mixed states: nothing lies beyond, and no belief counts as another one from
+            which it differs by more than rounding. Beliefs that converge without end, as on a fractal, come closer
+            than any tolerance and still don't close.
     """
 
     process: Process
     states: Float[Tensor, "M S"]
     probabilities: Float[Tensor, "M V"]
     successors: Int[Tensor, "M V"]
-    expanded: int
     depth: int
     merged: float
     closed: bool
@@ -79,18 +79,29 @@ class MixedStatePresentation:
 
     @cached_property
     def transition(self) -> Float[Tensor, "M M"]:
-        """``W[m, n]``: probability to go from belief m to n. Rows from which something lies beyond sum to less than 1."""
+        """``W[m, n]``: probability to go from belief m to n. Rows from which a token leads beyond sum to less than 1."""
         return torch.from_numpy(self.sparse_transition.toarray())
+
+    @property
+    def transition_matrices(self) -> Float[Tensor, "V M M"]:
+        """The part of `transition` that each token has."""
+        return machine_matrices(self.successors, self.probabilities)
+
+    @cached_property
+    def parts(self) -> Int[NDArray, " M"]:
+        """Number of the part that each state belongs to; the states of a part reach each other."""
+        return components(self.successors.numpy())
 
     @cached_property
     def recurrent(self) -> Bool[Tensor, " M"]:
-        """States that an observer comes back to for ever: those which can't be left for good, nor for beyond."""
-        count, labels = csgraph.connected_components(self.sparse_transition, connection="strong")
-        rows, columns = self.sparse_transition.nonzero()
-        left = np.zeros(count, dtype=bool)
-        left[labels[rows[labels[rows] != labels[columns]]]] = True
-        left[labels[self.leak.numpy() > 0]] = True
-        return torch.from_numpy(~left[labels])
+        """States that an observer returns to again and again: those of parts that no token leads out of."""
+        leaking = np.isin(self.parts, self.parts[self.leak.numpy() > 0])
+        return torch.from_numpy(closed_parts(self.successors.numpy()) & ~leaking)
+
+    @property
+    def recurrent_classes(self) -> list[Int[NDArray, " m"]]:
+        """The states of each recurrent part."""
+        return [np.flatnonzero(self.parts == part) for part in np.unique(self.parts[self.recurrent.numpy()])]
 
     @property
     def transient(self) -> Bool[Tensor, " M"]:
@@ -113,14 +124,20 @@ class MixedStatePresentation:
         """Uncertainty of the next token in each mixed state, in nats."""
         return torch.special.entr(self.probabilities).sum(1)
 
+    def walk(self) -> Iterator[Float[NDArray, " M"]]:
+        """How probable each mixed state is after 0, 1, 2, ... tokens; what lies beyond is missing. Never ends."""
+        row = np.zeros(len(self))
+        row[0] = 1
+        while True:
+            yield row
+            row = self.forward @ row
+
     def outside(self, length: int) -> float:
         """Probability that an observer has left these states at some time within the first ``length`` tokens."""
         require_at_least("length", length, 0)
-        row, left = np.zeros(len(self)), 0.0
-        row[0] = 1
-        for _ in range(length):
+        left = 0.0
+        for _, row in zip(range(length), self.walk()):
             left += float(row @ self.leak.numpy())
-            row = self.forward @ row
         return min(left, 1.0)
 
     @cached_property
@@ -131,16 +148,13 @@ class MixedStatePresentation:
             ValueError: if something lies beyond.
         """
         self.require_nothing_beyond("the stationary law of the mixed states")
-        law, kept = np.zeros(len(self)), self.recurrent.numpy()
-        _, labels = csgraph.connected_components(self.sparse_transition, connection="strong")
-        held = self._absorbed(kept)
-        for label in np.unique(labels[kept]):
-            members = np.flatnonzero(labels == label)
+        law, held = np.zeros(len(self)), self._absorbed(self.recurrent.numpy())
+        for members in self.recurrent_classes:
             law[members] = held[members].sum() * law_of_class(self.sparse_transition[members][:, members])
         return torch.from_numpy(law)
 
     def _absorbed(self, kept: NDArray[np.bool_]) -> Float[NDArray, " M"]:
-        """Where an observer who starts at the empty word first meets a recurrent state."""
+        """Law of the first recurrent state that is met, from the empty word on."""
         start = np.zeros(len(self))
         start[0] = 1
         if kept[0]:
@@ -153,28 +167,12 @@ class MixedStatePresentation:
         return start
 
     def require_nothing_beyond(self, what: str) -> None:
-        """Refuse what only a whole presentation has."""
-        if self.expanded < len(self) or bool((self.leak > 0).any()):
+        """Refuse a question that needs all mixed states."""
+        if bool((self.leak > 0).any()):
             raise NotClosedError(
                 f"{what} needs all mixed states, but these {len(self)} are not closed: with probability "
                 f"{self.beyond:.3g} the first {self.depth + 1} tokens lead beyond them"
             )
-
-    def word_probability(self, tokens: Int[Tensor, " L"]) -> float:
-        """Probability of a word, by following its tokens from state to state.
-
-        Raises:
-            ValueError: if it leads beyond.
-        """
-        state, probability = 0, 1.0
-        for position, token in enumerate(tokens.tolist()):
-            probability *= float(self.probabilities[state, token])
-            if probability == 0:
-                return 0.0
-            state = int(self.successors[state, token])
-            if state == NOWHERE and position + 1 < len(tokens):
-                raise ValueError(f"after {position + 1} tokens the word has left the {len(self)} mixed states")
-        return probability
 
 
 def law_of_class(step: sparse.csr_array) -> Float[NDArray, " m"]:
@@ -190,11 +188,11 @@ def law_of_class(step: sparse.csr_array) -> Float[NDArray, " m"]:
 def mixed_state_presentation(
     process: Process | ArrayLike, *, tolerance: float = 1e-9, max_states: int = 4096
 ) -> MixedStatePresentation:
-    """Follow every word from the initial belief on, taking beliefs that nearly agree for one.
+    """Find the beliefs that words lead to, from the initial one on; beliefs that nearly agree count as one.
 
     ``eta -> eta T[x] / (eta T[x] r)`` with probability ``eta T[x] r``, until nothing new appears
 
-    Breadth first, so that the probability of what lies beyond is least. Costs one filter step for each state and token.
+    The search is breadth first, so shorter words come first. Costs one filter step for each state and token.
 
     Args:
         process: a process, or the matrices of a hidden Markov model.
@@ -202,15 +200,13 @@ def mixed_state_presentation(
         max_states: stop looking when there are so many; the answer then has ``closed=False``.
 
     Raises:
-        TypeError: if ``max_states`` isn't an integer.
-        ValueError: if ``tolerance`` is negative or not finite, or ``max_states`` isn't positive.
+        TypeError, ValueError: if ``max_states`` isn't a positive integer, or ``tolerance`` is negative or not finite.
 
     Reference: Crutchfield, Riechers & Ellison (2016), arXiv 1309.3792; Jurgens & Crutchfield (2021), arXiv 2102.10487.
     """
     process = as_process(process)
     require_at_least("max_states", max_states, 1)
-    if not 0 <= tolerance < np.inf:
-        raise ValueError(f"tolerance must be finite and at least 0, got {tolerance}")
+    require_tolerance(tolerance)
     search = _Search(process, tolerance, max_states)
     search.run()
     return MixedStatePresentation(
@@ -218,7 +214,6 @@ def mixed_state_presentation(
         states=torch.from_numpy(search.states.rows.copy()),
         probabilities=torch.from_numpy(np.concatenate(search.laws)),
         successors=torch.from_numpy(search.successors()),
-        expanded=search.expanded,
         depth=search.depth,
         merged=search.merged,
         closed=search.whole and search.exact,
@@ -241,7 +236,7 @@ class _Search:
         self.keys, self.order = start @ self.direction, np.zeros(1, dtype=np.int64)
         self.count, self.expanded, self.depth = 1, 0, 0
         self.merged, self.exact, self.whole = 0.0, True, False
-        self.reached = np.ones(1)  # how probable the words are on which states of the last level were first met
+        self.reached = np.ones(1)  # probability of the words that led to the states of the last level first
 
     def run(self) -> None:
         fresh = self.states.rows

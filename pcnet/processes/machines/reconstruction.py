@@ -10,10 +10,16 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import chdtrc, xlogy
 from torch import Tensor
 
-from pcnet.processes.machines.causal_states import EpsilonMachine, Unifilar, canonical_order, named
-from pcnet.processes.machines.mixed_state import NOWHERE
-from pcnet.processes.machines.partition import closed_parts, components, refine
-from pcnet.processes.models.hmm import require_at_least
+from pcnet.processes.machines.causal_states import EpsilonMachine, canonical_order, named
+from pcnet.processes.machines.unifilar import (
+    NOWHERE,
+    Unifilar,
+    closed_parts,
+    components,
+    machine_matrices,
+    refine,
+)
+from pcnet.processes.models.arguments import require_at_least
 from pcnet.processes.models.stationary import eliminate
 
 RARE = 10
@@ -30,7 +36,7 @@ class ReconstructedMachine:
         histories: of each state, those of length ``max_length - 1`` (or ``max_length``, if it was only found there),
             the oldest token first.
         coverage: share of the positions, of those with ``max_length`` tokens before them, that are in one of these
-            states; at the rest the history doesn't tell the state.
+            states; elsewhere the history doesn't determine the state.
     """
 
     machine: EpsilonMachine
@@ -58,29 +64,27 @@ def reconstruct(
 ) -> ReconstructedMachine:
     """Estimate the epsilon-machine of a stationary process from samples, by causal-state splitting (CSSR).
 
-    1. Start with one state, which holds the empty history. 2. Lengthen histories one token into the past: a history
-    whose next token doesn't follow the law of the state that its suffix is in moves to the state that it agrees with
-    best, or to a new one. 3. Split states until each token leads from a state to one other, and keep the recurrent ones.
+    1. Start with one state, which holds the empty history. 2. Lengthen histories by one token into the past. A history
+    whose next token doesn't follow the law of its suffix's state moves to the state that it agrees with best, or to a new
+    one. 3. Split states until each token leads from a state to one other, and keep the recurrent ones.
 
     Laws are compared by a likelihood-ratio test of two samples, ``G = 2 sum O log(O / E)`` against chi-squared with one
     degree of freedom less than tokens seen. The number of states is right with a probability that grows to 1 with the
-    data if ``max_length - 1`` tokens of the past can tell the state, and do so for every state. Where they often can't,
-    and what they leave open has the same law of the next token as a true state, more states are found than there are:
-    RRXOR needs a ``future_length`` of 3, and another ``max_length`` shows whether the answer stays. Costs one pass over the data and at most S tests for
-    each of the histories seen, up to ``V^max_length``.
+    data if ``max_length - 1`` tokens of the past determine the state. Where they
+    often can't, too many states may be found: RRXOR needs a ``future_length`` of 3. Try another ``max_length`` to see
+    whether the answer stays. Costs one pass over the data and at most S tests for each of up to ``V^max_length`` histories.
 
     Args:
         sequences: tokens of an integer type, one sequence or a batch of equal lengths; independent, or far apart.
-        max_length: longest history, at least 1 and shorter than the sequences. Too short hides states; too long leaves
-            each history too rare to be told from others. ``log(B L) / h`` at most, with h the entropy rate in nats.
+        max_length: longest history, at least 1 and shorter than the sequences. If it is too short, states are missed; if
+            too long, histories are too rare to be compared. At most ``log(B L) / h``, with h the entropy rate in nats.
         significance: probability that one test splits what belongs together. There are as many tests as histories, so
             it should be below one over their number.
         future_length: how many of the next tokens are compared together, at least 1, which is the published algorithm.
         vocab_size: V; by default the greatest token and one more.
 
     Raises:
-        TypeError: if ``sequences`` aren't integers, or an argument isn't of its type.
-        ValueError: if an argument is out of range, with the position of a token that is.
+        TypeError, ValueError: if an argument isn't of its type or out of range; the message names the position of a token.
 
     Reference: Shalizi & Klinkner (2004), Blind construction of optimal nonlinear recursive predictors for discrete
         sequences, UAI, arXiv cs/0406011.
@@ -188,7 +192,7 @@ def _agreement(first: Int[NDArray, " F"], second: Int[NDArray, " F"]) -> float:
 
 @dataclass(frozen=True)
 class _Nodes:
-    """Histories long enough to tell the state, and short enough that the next one is known too.
+    """Histories long enough to determine the state, and short enough that the next one was counted too.
 
     Those of length ``max_length - 1``, and those of full length in states that hold no shorter one.
     """
@@ -279,17 +283,15 @@ def _machine(levels: Sequence[_Level], labels: Sequence[Int[NDArray, " N"]]) -> 
 
 
 def _recurrent(follow: Int[NDArray, "P V"], counts: Int[NDArray, "P V"], kept: Bool[NDArray, " P"]) -> Unifilar:
-    """The states that are kept, with their probabilities; each class weighs as often as it was seen."""
+    """The states that are kept, with their probabilities; a class is as probable as it was frequent."""
     names = np.append(np.cumsum(kept) - 1, NOWHERE)
     successors, counts = names[follow[kept]], counts[kept]
     probabilities = counts / counts.sum(1, keepdims=True)
     labels, weights = components(successors), np.empty(len(counts))
+    chain = machine_matrices(torch.from_numpy(successors), torch.from_numpy(probabilities)).sum(0)
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
-        chain = np.zeros((len(counts), len(counts)))
-        states, tokens = (successors != NOWHERE).nonzero()
-        np.add.at(chain, (states, successors[states, tokens]), probabilities[states, tokens])
-        law = eliminate(torch.from_numpy(chain[np.ix_(members, members)])).numpy()
+        law = eliminate(chain[members][:, members]).numpy()
         weights[members] = law * counts[members].sum() / counts.sum()
     return Unifilar(successors, probabilities, weights)
 

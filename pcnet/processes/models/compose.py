@@ -1,7 +1,7 @@
-"""Processes made of others: one of several, several at once, and one whose tokens are seen otherwise.
+"""Processes made of others: mixtures, products, and processes whose tokens are renamed, blurred or read in blocks.
 
-All of them nest, take hidden Markov models and generalised ones, and remember in `Process.composition` what they are made
-of, so that a belief of the whole can be split into one about each part.
+All of them nest and take hidden Markov models and generalised ones. `Process.composition` says what a process is made of,
+so that a belief about the whole can be split into beliefs about its parts.
 """
 
 import math
@@ -13,27 +13,22 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from pcnet.processes.models.composition import Blocks, Channel, Composition, Mixture, Product
-from pcnet.processes.models.hmm import (
-    GeneralizedHiddenMarkovModel,
-    HiddenMarkovModel,
-    Process,
-    as_process,
-    require_at_least,
-)
+from pcnet.processes.models.arguments import SUM_TOLERANCE, checked_weights, require_at_least
+from pcnet.processes.models.composition import Composition
+from pcnet.processes.models.hmm import GeneralizedHiddenMarkovModel, HiddenMarkovModel, Process, as_process
+from pcnet.processes.models.parts import Blocks, Channel, Mixture, Product
 
-SUM_TOLERANCE = 1e-9
 GIB = 2**30
 
 
 def mixture(
     processes: Sequence[Process | ArrayLike], weights: Sequence[float] | None = None, *, max_gib: float = 4.0
 ) -> Process:
-    """Choose one of several processes at the start, at random, and stay with it: first which task, then the task.
+    """Choose one of several processes at random at the start and stay with it.
 
     ``T[x] = blockdiag(T_1[x], T_2[x], ...)``, ``eta_0 = (w_1 eta_1, w_2 eta_2, ...)``, ``P(w) = sum_k w_k P_k(w)``
 
-    Not ergodic: the belief never settles on an average over components but on one of them. Generalised if a component
+    Not ergodic: in the long run the belief settles on one of the components. Generalised if a component
     is.
 
     Args:
@@ -47,7 +42,7 @@ def mixture(
             matrices would be too large.
     """
     parts = _as_processes(processes)
-    law = _checked_weights(weights, len(parts))
+    law = checked_weights(weights, len(parts))
     vocab_size = parts[0].vocab_size
     for k, part in enumerate(parts):
         if part.vocab_size != vocab_size:
@@ -68,13 +63,12 @@ def mixture(
 
 
 def product(processes: Sequence[Process | ArrayLike], *, max_gib: float = 4.0) -> Process:
-    """Run several processes side by side, independent of each other; a token tells a token of each.
+    """Run several processes side by side, independent of each other; each token stands for one token of every factor.
 
     ``T[(x_1, x_2, ...)] = kron(T_1[x_1], T_2[x_2], ...)``, ``eta = kron(eta_1, eta_2, ...)``
 
     States and tokens count those of the factors like digits, the last factor's running fastest: of two factors, token
-    ``x_1 V_2 + x_2``. Samples and beliefs are computed factor by factor; it is the matrices that grow.
-    Generalised if a factor is.
+    ``x_1 V_2 + x_2``. Samples and beliefs are computed factor by factor. Generalised if a factor is.
 
     Args:
         processes: factors, with any vocabularies.
@@ -112,8 +106,8 @@ def noisy_channel(
         max_gib: greatest size of the matrices, in GiB.
 
     Raises:
-        TypeError: if ``noise`` is neither.
-        ValueError: if e isn't in [0, 1], C isn't V rows of probabilities that sum to 1, or the matrices would be too large.
+        TypeError, ValueError: if ``noise`` is neither a number in [0, 1] nor V rows of probabilities that sum to 1, or the
+            matrices would be too large.
     """
     process = as_process(process)
     matrix = _channel_matrix(noise, process.vocab_size)
@@ -125,7 +119,7 @@ def noisy_channel(
 def relabel(
     process: Process | ArrayLike, tokens: Sequence[int], vocab_size: int | None = None, *, max_gib: float = 4.0
 ) -> Process:
-    """Give the tokens other names; two may get the same, and then can't be told apart any more.
+    """Give the tokens other names; tokens that get the same name become one.
 
     ``T'[y] = sum of T[x] over all x with tokens[x] = y``
 
@@ -139,12 +133,13 @@ def relabel(
         max_gib: greatest size of the matrices, in GiB.
 
     Raises:
-        TypeError: if an entry isn't an integer.
-        ValueError: if there aren't as many as tokens, one isn't in the new vocabulary, or the matrices would be too
-            large.
+        TypeError, ValueError: if ``tokens`` isn't an integer of the new vocabulary for each token, or the matrices would be
+            too large.
     """
     process = as_process(process)
-    names = [int(_checked_name(position, name)) for position, name in enumerate(tokens)]
+    for position, name in enumerate(tokens):
+        require_at_least(f"tokens[{position}]", name, 0)
+    names = [int(name) for name in tokens]
     if len(names) != process.vocab_size:
         raise ValueError(f"tokens must name all {process.vocab_size} tokens of the process, got {len(names)} names")
     size = max(names) + 1 if vocab_size is None else vocab_size
@@ -174,8 +169,7 @@ def block(process: Process | ArrayLike, length: int, *, max_gib: float = 4.0) ->
         max_gib: greatest size of the matrices, ``V^k S^2`` numbers of 8 bytes, in GiB.
 
     Raises:
-        TypeError: if ``length`` isn't an integer.
-        ValueError: if it isn't positive, or the matrices would be too large.
+        TypeError, ValueError: if ``length`` isn't a positive integer, or the matrices would be too large.
     """
     process = as_process(process)
     require_at_least("length", length, 1)
@@ -213,20 +207,6 @@ def _with_tokens(process: Process, matrices: Float[Tensor, "V S S"], composition
     return _like([process], matrices, process.right_vector, process.initial_distribution, composition)
 
 
-def _checked_weights(weights: Sequence[float] | None, count: int) -> list[float]:
-    if weights is None:
-        return [1 / count] * count
-    values = [float(weight) for weight in weights]
-    if len(values) != count:
-        raise ValueError(f"weights must have {count} entries, one for each process, got {len(values)}")
-    for k, weight in enumerate(values):
-        if not 0 <= weight <= 1:
-            raise ValueError(f"weights[{k}] must lie in [0, 1] (a probability, not a percentage), got {weight}")
-    if abs(sum(values) - 1) > SUM_TOLERANCE:
-        raise ValueError(f"weights must sum to 1, got {sum(values)!r}")
-    return [weight / sum(values) for weight in values]
-
-
 def _require_memory(what: str, vocab_size: int, num_states: int, max_gib: float) -> None:
     """Refuse matrices that are too large, before they are made."""
     if not max_gib > 0:
@@ -256,8 +236,3 @@ def _channel_matrix(noise: float | ArrayLike, vocab_size: int) -> Float[Tensor, 
         if not (bool((row >= 0).all()) and abs(float(row.sum()) - 1) <= SUM_TOLERANCE):
             raise ValueError(f"noise[{sent}] must be probabilities that sum to 1, got {row.tolist()}")
     return matrix
-
-
-def _checked_name(position: int, name: int) -> int:
-    require_at_least(f"tokens[{position}]", name, 0)
-    return name

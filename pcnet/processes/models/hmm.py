@@ -7,23 +7,26 @@ right, and what remains of it, measured by a column vector r, is the token's pro
 import abc
 from dataclasses import dataclass, field
 from functools import cached_property
-from numbers import Integral
-from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from pcnet.processes.models.arguments import (
+    SUM_TOLERANCE,
+    checked_law,
+    checked_matrices,
+    checked_vector,
+    require_finite,
+    require_probabilities,
+    require_stochastic,
+)
+from pcnet.processes.models.composition import Composition
 from pcnet.processes.models.stationary import long_run_average, stationary_law
 
-if TYPE_CHECKING:
-    from pcnet.processes.models.compose import Composition
-
-ROW_SUM_TOLERANCE = 1e-9
 TRIED_WORDS = 2000
-"""Words of a generalised process whose probabilities are looked at before it is believed to be one."""
+"""Words of a generalised process whose probabilities are checked."""
 
 
 class Process(abc.ABC):
@@ -36,16 +39,13 @@ class Process(abc.ABC):
 
     Attributes:
         transition_matrices: one for each token.
+        initial: belief before the first token as it was given; None: the stationary one.
         composition: what the process was composed of, and so what its beliefs split into; None if nothing.
     """
 
     transition_matrices: Float[Tensor, "V S S"]
-    composition: "Composition | None"
-
-    @property
-    @abc.abstractmethod
-    def initial_distribution(self) -> Float[Tensor, " S"]:
-        """Belief before the first token, eta_0."""
+    initial: Float[Tensor, " S"] | None
+    composition: Composition | None
 
     @property
     @abc.abstractmethod
@@ -56,6 +56,11 @@ class Process(abc.ABC):
     @abc.abstractmethod
     def stationary_distribution(self) -> Float[Tensor, " S"]:
         """Average belief of an observer who sees nothing, over all of time: ``pi T = pi``, ``pi r = 1``."""
+
+    @property
+    def initial_distribution(self) -> Float[Tensor, " S"]:
+        """Belief before the first token, eta_0."""
+        return self.stationary_distribution if self.initial is None else self.initial
 
     @property
     def vocab_size(self) -> int:
@@ -118,20 +123,15 @@ class HiddenMarkovModel(Process):
 
     transition_matrices: Float[Tensor, "V S S"] | ArrayLike
     initial: Float[Tensor, " S"] | ArrayLike | None = None
-    composition: "Composition | None" = field(default=None, kw_only=True)
+    composition: Composition | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        matrices = _as_float64("transition_matrices", self.transition_matrices)
-        _require_square(matrices)
-        _require_probabilities(matrices)
-        _require_stochastic(matrices)
+        matrices = checked_matrices(self.transition_matrices)
+        require_probabilities(matrices)
+        require_stochastic(matrices)
         object.__setattr__(self, "transition_matrices", matrices)
         if self.initial is not None:
-            object.__setattr__(self, "initial", _checked_law(self.initial, len(matrices[0])))
-
-    @property
-    def initial_distribution(self) -> Float[Tensor, " S"]:
-        return self.stationary_distribution if self.initial is None else self.initial
+            object.__setattr__(self, "initial", checked_law(self.initial, len(matrices[0])))
 
     @cached_property
     def right_vector(self) -> Float[Tensor, " S"]:
@@ -139,10 +139,12 @@ class HiddenMarkovModel(Process):
 
     @cached_property
     def stationary_distribution(self) -> Float[Tensor, " S"]:
-        """Law of the hidden state that one step leaves unchanged; from `initial`, if that decides which.
+        """Law of the hidden state that one step leaves unchanged: ``pi T = pi``, ``sum(pi) = 1``. Costs S^3.
+
+        Where several classes of states can't reach each other, `initial` decides how probable each of them is.
 
         Raises:
-            ValueError: if the chain has several recurrent classes and no `initial` law.
+            ValueError: if there are several recurrent classes and no `initial` law.
         """
         return stationary_law(self.state_transition_matrix, self.initial)
 
@@ -153,9 +155,9 @@ class GeneralizedHiddenMarkovModel(Process):
 
     ``P(x_1 ... x_n) = initial T[x_1] ... T[x_n] right``
 
-    It has no hidden states that it could be in: its "beliefs" are points of a linear space, known up to a change of
-    basis, sum to no 1 and have no entropy. What holds in every basis is meaningful: word probabilities, the law of the
-    next token, the spectrum, ranks and linear maps.
+    It has no hidden states: its "beliefs" are points of a linear space, known up to a change of basis. They don't sum to 1
+    and have no entropy. Meaningful is what is the same in every basis: word probabilities, the law of the next token, the
+    spectrum, ranks and linear maps.
 
     Args:
         transition_matrices: real numbers; ``sum_x T[x] right = right``, to 1e-9.
@@ -165,8 +167,8 @@ class GeneralizedHiddenMarkovModel(Process):
 
     Raises:
         TypeError: if an argument isn't an array of real numbers.
-        ValueError: if shapes or the two conditions are broken, or a short word has a negative probability (that no long
-            one has can't be decided by looking at them).
+        ValueError: if shapes or the two conditions are broken, or a short word has a negative probability (longer
+            ones aren't checked).
 
     Reference: Upper (1997), Theory and Algorithms for Hidden Markov Models and Generalized Hidden Markov Models, thesis.
     """
@@ -174,15 +176,14 @@ class GeneralizedHiddenMarkovModel(Process):
     transition_matrices: Float[Tensor, "V S S"] | ArrayLike
     right: Float[Tensor, " S"] | ArrayLike
     initial: Float[Tensor, " S"] | ArrayLike | None = None
-    composition: "Composition | None" = field(default=None, kw_only=True)
+    composition: Composition | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        matrices = _as_float64("transition_matrices", self.transition_matrices)
-        _require_square(matrices)
-        _require_finite("transition_matrices", matrices)
-        right = _checked_vector("right", self.right, len(matrices[0]))
+        matrices = checked_matrices(self.transition_matrices)
+        require_finite("transition_matrices", matrices)
+        right = checked_vector("right", self.right, len(matrices[0]))
         moved = matrices.sum(0) @ right
-        wrong = ((moved - right).abs() > ROW_SUM_TOLERANCE * right.abs().max().clamp(min=1)).nonzero()
+        wrong = ((moved - right).abs() > SUM_TOLERANCE * right.abs().max().clamp(min=1)).nonzero()
         if len(wrong):
             row = wrong[0].item()
             raise ValueError(
@@ -192,15 +193,11 @@ class GeneralizedHiddenMarkovModel(Process):
         object.__setattr__(self, "transition_matrices", matrices)
         object.__setattr__(self, "right", right)
         if self.initial is not None:
-            initial = _checked_vector("initial", self.initial, len(right))
-            if abs(float(initial @ right) - 1) > ROW_SUM_TOLERANCE:
+            initial = checked_vector("initial", self.initial, len(right))
+            if abs(float(initial @ right) - 1) > SUM_TOLERANCE:
                 raise ValueError(f"initial right must be 1, got {float(initial @ right)!r}")
             object.__setattr__(self, "initial", initial)
         _require_positive_words(self)
-
-    @property
-    def initial_distribution(self) -> Float[Tensor, " S"]:
-        return self.stationary_distribution if self.initial is None else self.initial
 
     @property
     def right_vector(self) -> Float[Tensor, " S"]:
@@ -211,36 +208,8 @@ class GeneralizedHiddenMarkovModel(Process):
         return long_run_average(self.state_transition_matrix, self.right, self.initial)
 
 
-def stationary_distribution(
-    process: Process | ArrayLike, initial: Float[Tensor, " S"] | ArrayLike | None = None
-) -> Float[Tensor, " S"]:
-    """Solve for the law of the hidden state that one step leaves unchanged.
-
-    ``pi T = pi``, ``sum(pi) = 1``, with ``T = sum_x T[x]``
-
-    Periodic chains have one. Costs S^3, without loss of relative accuracy however small a probability.
-
-    Args:
-        process: a process, or the matrices of a hidden Markov model.
-        initial: where to start; needed where several classes of states can't reach each other. The answer is then the
-            average law of the state over all of time.
-
-    Raises:
-        ValueError: if the law isn't unique and neither ``initial`` nor the process says where it starts.
-
-    Reference: Grassmann, Taksar & Heyman (1985), Operations Research 33, 1107.
-    """
-    process = as_process(process)
-    if initial is None:
-        return process.stationary_distribution
-    if isinstance(process, HiddenMarkovModel):
-        return stationary_law(process.state_transition_matrix, _checked_law(initial, process.num_states))
-    start = _checked_vector("initial", initial, process.num_states)
-    return long_run_average(process.state_transition_matrix, process.right_vector, start)
-
-
 class UndefinedError(ValueError):
-    """A process has no such thing, or none that can be found; the message says why."""
+    """A process has no such quantity, or none can be found; the message says why."""
 
 
 def as_process(process: Process | ArrayLike) -> Process:
@@ -248,12 +217,11 @@ def as_process(process: Process | ArrayLike) -> Process:
     return process if isinstance(process, Process) else HiddenMarkovModel(process)
 
 
-def require_at_least(name: str, value: int, minimum: int) -> None:
-    """Refuse an argument that isn't an integer of at least ``minimum``, by name."""
-    if not isinstance(value, Integral) or isinstance(value, bool):
-        raise TypeError(f"{name} must be an integer, got {type(value).__name__} {value!r}")
-    if value < minimum:
-        raise ValueError(f"{name} must be at least {minimum}, got {value}")
+def started_at(process: Process, initial: Float[Tensor, " S"] | ArrayLike) -> Process:
+    """The same process with another belief before the first token; what it was composed of is dropped."""
+    if isinstance(process, HiddenMarkovModel):
+        return HiddenMarkovModel(process.transition_matrices, initial)
+    return GeneralizedHiddenMarkovModel(process.transition_matrices, process.right_vector, initial)
 
 
 def require_states(process: Process, what: str) -> HiddenMarkovModel:
@@ -266,84 +234,8 @@ def require_states(process: Process, what: str) -> HiddenMarkovModel:
     return process
 
 
-def _as_float64(name: str, entries: ArrayLike) -> Float[Tensor, "..."]:
-    if isinstance(entries, Tensor):
-        entries = entries.detach().to("cpu", torch.promote_types(entries.dtype, torch.float64)).numpy()
-    try:
-        array = np.asarray(entries)
-    except ValueError as error:
-        raise TypeError(f"{name} must be a rectangular array of real numbers: {error}") from None
-    if array.dtype.kind not in "fiub":
-        shape = "(V, S, S)" if name == "transition_matrices" else "(S,)"
-        raise TypeError(
-            f"{name} must be an array of real numbers with shape {shape}, "
-            f"got {type(entries).__name__} with entries of type {array.dtype}"
-        )
-    return torch.from_numpy(array.astype(np.float64, order="C"))
-
-
-def _checked_vector(name: str, entries: ArrayLike, num_states: int) -> Float[Tensor, " S"]:
-    vector = _as_float64(name, entries)
-    if vector.shape != (num_states,):
-        raise ValueError(f"{name} must have a shape ({num_states},), one entry a state, got {tuple(vector.shape)}")
-    _require_finite(name, vector)
-    return vector
-
-
-def _checked_law(initial: ArrayLike, num_states: int) -> Float[Tensor, " S"]:
-    law = _checked_vector("initial", initial, num_states)
-    wrong = (law < 0).nonzero()
-    if len(wrong):
-        state = wrong[0].item()
-        raise ValueError(f"initial[{state}] = {law[state].item()!r}, a probability, must be at least 0")
-    if abs(float(law.sum()) - 1) > ROW_SUM_TOLERANCE:
-        raise ValueError(
-            f"initial sums to {law.sum().item()!r}; the probabilities of all states must sum to 1 within "
-            f"{ROW_SUM_TOLERANCE}{_percent(law.sum())}"
-        )
-    return law
-
-
-def _require_finite(name: str, entries: Tensor) -> None:
-    wrong = (~torch.isfinite(entries)).nonzero()
-    if len(wrong):
-        index = wrong[0].tolist()
-        raise ValueError(f"{name}{index} = {entries[tuple(index)].item()!r} must be finite")
-
-
-def _require_square(matrices: Tensor) -> None:
-    shape = tuple(matrices.shape)
-    if matrices.ndim != 3 or shape[1] != shape[2] or 0 in shape:
-        raise ValueError(f"transition_matrices must have a shape (V, S, S) with V, S >= 1, got {shape}")
-
-
-def _require_probabilities(matrices: Float[Tensor, "V S S"]) -> None:
-    wrong = (~(torch.isfinite(matrices) & (matrices >= 0))).nonzero()
-    if len(wrong):
-        token, i, j = wrong[0].tolist()
-        raise ValueError(
-            f"transition_matrices[{token}, {i}, {j}] = {matrices[token, i, j].item()!r}, the probability to emit token "
-            f"{token} and go from state {i} to state {j}, must be finite and at least 0"
-        )
-
-
-def _require_stochastic(matrices: Float[Tensor, "V S S"]) -> None:
-    totals = matrices.sum((0, 2))
-    wrong = ((totals - 1).abs() > ROW_SUM_TOLERANCE).nonzero()
-    if len(wrong):
-        state = wrong[0].item()
-        raise ValueError(
-            f"transition_matrices[:, {state}, :] sums to {totals[state].item()!r}; over all tokens and next states, "
-            f"the probabilities out of state {state} must sum to 1 within {ROW_SUM_TOLERANCE}{_percent(totals[state])}"
-        )
-
-
-def _percent(total: Tensor) -> str:
-    return " (these look like percentages: divide by 100)" if abs(float(total) - 100) < 1e-3 else ""
-
-
 def _require_positive_words(process: GeneralizedHiddenMarkovModel) -> None:
-    """Look at the probabilities of all words up to the length at which there are too many."""
+    """Refuse negative probabilities of words, up to the length at which there are too many."""
     rows, matrices, words = process.initial_distribution.unsqueeze(0), process.transition_matrices, [()]
     while len(words) * process.vocab_size <= TRIED_WORDS:
         rows = (rows.unsqueeze(1) @ matrices.unsqueeze(1)).squeeze(2).transpose(0, 1).flatten(0, 1)

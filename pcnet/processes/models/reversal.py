@@ -6,15 +6,15 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from pcnet.processes.models.compose import block, mixture, noisy_channel, product, relabel
-from pcnet.processes.models.composition import Blocks, Channel, Mixture, Product
 from pcnet.processes.models.hmm import GeneralizedHiddenMarkovModel, HiddenMarkovModel, Process, as_process
+from pcnet.processes.models.parts import Blocks, Channel, Mixture, Product
 
 STATIONARY = 1e-9
 """Greatest change of an entry of the initial law in one step."""
 
 
 def time_reversal(process: Process | ArrayLike) -> Process:
-    """Read a stationary process backwards: every word has the probability that its mirror image had.
+    """Read a stationary process backwards: every word gets the probability of its mirror image.
 
     ``T~[x] = D^-1 T[x]^T D`` with ``D = diag(pi)``: what the hidden states do in reversed time
 
@@ -23,7 +23,7 @@ def time_reversal(process: Process | ArrayLike) -> Process:
     beliefs split as before.
 
     Args:
-        process: starts from a stationary law, or its words would be less or more probable later on.
+        process: starts from a stationary law.
 
     Raises:
         ValueError: if it doesn't start from a stationary law.

@@ -18,8 +18,8 @@ def stationary_law(chain: Float[Tensor, "S S"], initial: Float[Tensor, " S"] | N
 
     Args:
         chain: stochastic.
-        initial: where a chain with several recurrent classes starts: each class weighs what it finally holds of it, so
-            the law is the long-run average of ``initial T^n``.
+        initial: where a chain with several recurrent classes starts. Each class gets the probability that the chain ends
+            in it, so the law is the long-run average of ``initial T^n``.
 
     Raises:
         ValueError: if there are several classes and no ``initial``.

@@ -1,19 +1,20 @@
-"""Generalised processes from the literature: finitely many dimensions that no finite hidden Markov model has.
+"""Generalised processes from the literature: their beliefs span a space of finite dimension, but no finite hidden Markov
+model emits the same words.
 
-Their beliefs are points of a linear space, known up to a change of basis. What is said here of an entropy is about tokens.
+Their beliefs are points of a linear space, known up to a change of basis.
 """
 
 import math
-from numbers import Real
 
 import numpy as np
 import torch
 
+from pcnet.processes.models.arguments import require_number
 from pcnet.processes.models.hmm import GeneralizedHiddenMarkovModel
 
 
 def bloch_walk(alpha: float = 1.0, beta: float = math.sqrt(51)) -> GeneralizedHiddenMarkovModel:
-    """Build the Bloch walk: a quantum bit, measured over and over, whose beliefs fill a disc.
+    """Build the Bloch walk: repeated measurements of a quantum bit, whose beliefs fill a disc.
 
     With ``g = 1/(4 (alpha^2 + beta^2))``, ``m = (alpha^2 - beta^2) g`` and ``o = 2 alpha beta g``, a token multiplies
     (1, u, v), which lies in the unit disc, by ``[[1/4, 0, +-o], [0, m, 0], [+-o, 0, 1/4]]`` (tokens 0 and 1) or by
@@ -27,13 +28,12 @@ def bloch_walk(alpha: float = 1.0, beta: float = math.sqrt(51)) -> GeneralizedHi
         beta: in the literature the root of 51.
 
     Raises:
-        TypeError: if an argument isn't a number.
-        ValueError: if one isn't finite, or both are 0.
+        TypeError, ValueError: if an argument isn't a finite number, or both are 0.
 
     Reference: Riechers, Elliott & Shai (2025), arXiv 2507.07432.
     """
-    _require_number("alpha", alpha)
-    _require_number("beta", beta)
+    require_number("alpha", alpha)
+    require_number("beta", beta)
     size = math.hypot(alpha, beta)
     if not 0 < size < math.inf:
         raise ValueError(f"alpha and beta must not both be 0, nor too large to be squared, got {alpha} and {beta}")
@@ -45,7 +45,7 @@ def bloch_walk(alpha: float = 1.0, beta: float = math.sqrt(51)) -> GeneralizedHi
 
 
 def moon(alpha: float = math.e, beta: float = 0.5) -> GeneralizedHiddenMarkovModel:
-    """Build the moon process: neither finitely many hidden states nor a finite quantum system makes it.
+    """Build the moon process, which neither a finite hidden Markov model nor a finite quantum system can emit.
 
     ``T_a = nu [1, 1, 0]^T [1, -1, -1]``, ``T_b = nu [[alpha, 0, 0], [0, 1, 0], [0, ln alpha, 1]]``, T_c the same with beta
 
@@ -58,13 +58,12 @@ def moon(alpha: float = math.e, beta: float = 0.5) -> GeneralizedHiddenMarkovMod
         beta: in (0, 1); ``alpha + beta`` isn't 2.
 
     Raises:
-        TypeError: if an argument isn't a number.
-        ValueError: if an argument is out of range.
+        TypeError, ValueError: if an argument isn't a number in its range.
 
     Reference: Riechers, Elliott & Shai (2025), arXiv 2507.07432.
     """
-    _require_number("alpha", alpha)
-    _require_number("beta", beta)
+    require_number("alpha", alpha)
+    require_number("beta", beta)
     if not (alpha > 1 > beta > 0):
         raise ValueError(f"alpha and beta must fulfil alpha > 1 > beta > 0, got {alpha} and {beta}")
     if alpha + beta == 2:
@@ -78,7 +77,7 @@ def moon(alpha: float = math.e, beta: float = 0.5) -> GeneralizedHiddenMarkovMod
 
 
 def frdn(alpha: float = 2000.0, lam: float = 0.49) -> GeneralizedHiddenMarkovModel:
-    """Build the process of Fox, Rubin, Dharmadhikari and Nadkarni: renewals at times that never repeat a pattern.
+    """Build the process of Fox, Rubin, Dharmadhikari and Nadkarni: renewals whose probabilities oscillate without a period.
 
     ``T_a = w pi_0`` and ``T_b = lam blockdiag(0, 1, Rot(alpha))``: after token 0, a, exactly n >= 1 times b come before the
     next one with probability ``lam^n (1 - cos(n alpha))/2``, that is ``lam^n sin^2(n alpha/2)``; with none, the rest. If
@@ -90,14 +89,13 @@ def frdn(alpha: float = 2000.0, lam: float = 0.49) -> GeneralizedHiddenMarkovMod
         lam: in (0, 1/2]; in the literature .49.
 
     Raises:
-        TypeError: if an argument isn't a number.
-        ValueError: if an argument is out of range.
+        TypeError, ValueError: if an argument isn't a number in its range.
 
     Reference: Fox & Rubin (1968), Annals of Mathematical Statistics 39, 938; Dharmadhikari & Nadkarni (1970), ibid. 41,
         207; Riechers, Elliott & Shai (2025), arXiv 2507.07432.
     """
-    _require_number("alpha", alpha)
-    _require_number("lam", lam)
+    require_number("alpha", alpha)
+    require_number("lam", lam)
     if not 0 < lam <= 0.5:
         raise ValueError(f"lam must lie in (0, 0.5], got {lam}")
     cos, sin = math.cos(alpha), math.sin(alpha)
@@ -113,10 +111,3 @@ def frdn(alpha: float = 2000.0, lam: float = 0.49) -> GeneralizedHiddenMarkovMod
 
 def _sheared(scale: float) -> np.ndarray:
     return np.array([[scale, 0, 0], [0, 1, 0], [0, math.log(scale), 1]])
-
-
-def _require_number(name: str, value: float) -> None:
-    if not isinstance(value, Real):
-        raise TypeError(f"{name} must be a number, got {type(value).__name__} {value!r}")
-    if not math.isfinite(value):
-        raise ValueError(f"{name} must be finite, got {value}")

@@ -4,11 +4,10 @@
 gives them. *Mixed states* are the distinct beliefs an observer can pass through, the empty word's included.
 """
 
-from numbers import Real
-
 import torch
 
-from pcnet.processes.models.hmm import HiddenMarkovModel, require_at_least
+from pcnet.processes.models.arguments import require_at_least, require_probability
+from pcnet.processes.models.hmm import HiddenMarkovModel
 
 
 def mess3(x: float = 0.05, a: float = 0.85) -> HiddenMarkovModel:
@@ -26,8 +25,7 @@ def mess3(x: float = 0.05, a: float = 0.85) -> HiddenMarkovModel:
         a: in [0, 1]. At 1/3 the tokens say nothing.
 
     Raises:
-        TypeError: if an argument isn't a number.
-        ValueError: if an argument is out of range.
+        TypeError, ValueError: if an argument isn't a number in its range.
 
     Reference: Marzen & Crutchfield (2017), arXiv 1702.08565; Shai et al. (2024), arXiv 2405.15943.
     """
@@ -35,7 +33,7 @@ def mess3(x: float = 0.05, a: float = 0.85) -> HiddenMarkovModel:
 
 
 def mess(num_states: int, x: float = 0.05, a: float = 0.85) -> HiddenMarkovModel:
-    """Build Mess-N: as many tokens as states, and a token that names the new state, not always rightly.
+    """Build Mess-N: as many tokens as states; the token names the new state, but is wrong with some probability.
 
     The state stays with probability ``y = 1 - (N - 1) x`` or moves to each other one with x; the token names the new
     state with probability a, each other one with ``b = (1 - a)/(N - 1)``. With three states it is `mess3`.
@@ -48,15 +46,14 @@ def mess(num_states: int, x: float = 0.05, a: float = 0.85) -> HiddenMarkovModel
         a: in [0, 1]. At 1/N the tokens say nothing.
 
     Raises:
-        TypeError: if an argument isn't a number, or ``num_states`` isn't an integer.
-        ValueError: if an argument is out of range.
+        TypeError, ValueError: if an argument isn't a number in its range.
 
     Reference: the construction of Marzen & Crutchfield (2017), arXiv 1702.08565, for any number of states.
     """
     require_at_least("num_states", num_states, 2)
     others = num_states - 1
     require_probability("x", x, 1 / others)
-    require_probability("a", a, 1)
+    require_probability("a", a)
     b, y = (1 - a) / others, max(0.0, 1 - others * x)
     off = torch.ones(num_states, num_states, dtype=torch.float64)
     chain, named = (x * off).fill_diagonal_(y), (b * off).fill_diagonal_(a)
@@ -75,13 +72,12 @@ def rrxor(p1: float = 0.5, p2: float = 0.5) -> HiddenMarkovModel:
         p2: probability that the second bit is 0.
 
     Raises:
-        TypeError: if an argument isn't a number.
-        ValueError: if an argument isn't in [0, 1].
+        TypeError, ValueError: if an argument isn't a number in [0, 1].
 
     Reference: Riechers & Crutchfield (2018), arXiv 1706.00883; Shai et al. (2024), arXiv 2405.15943.
     """
-    require_probability("p1", p1, 1)
-    require_probability("p2", p2, 1)
+    require_probability("p1", p1)
+    require_probability("p2", p2)
     q1, q2 = 1 - p1, 1 - p2
     return HiddenMarkovModel(
         [
@@ -92,7 +88,7 @@ def rrxor(p1: float = 0.5, p2: float = 0.5) -> HiddenMarkovModel:
 
 
 def leaky_rrxor(p1: float = 0.5, p2: float = 0.5, e: float = 0.1) -> HiddenMarkovModel:
-    """Build a random-random-XOR that forgets: with probability e, a random token and a jump to a random state.
+    """Build leaky random-random-XOR: with probability e, a random token is emitted and a random state comes next.
 
     ``T[x] = (1 - e) T_rrxor[x] + e/10``, in every entry of both matrices. The next-token law does *not* determine the
     belief. At e = 1 the tokens are fair coin flips.
@@ -103,10 +99,9 @@ def leaky_rrxor(p1: float = 0.5, p2: float = 0.5, e: float = 0.1) -> HiddenMarko
         e: probability of a leak. At 0 it is `rrxor`.
 
     Raises:
-        TypeError: if an argument isn't a number.
-        ValueError: if an argument isn't in [0, 1].
+        TypeError, ValueError: if an argument isn't a number in [0, 1].
     """
-    require_probability("e", e, 1)
+    require_probability("e", e)
     return HiddenMarkovModel((1 - e) * rrxor(p1, p2).transition_matrices + e / 10)
 
 
@@ -120,12 +115,11 @@ def z1r(p: float = 0.5) -> HiddenMarkovModel:
         p: probability that the random bit is 1.
 
     Raises:
-        TypeError: if an argument isn't a number.
-        ValueError: if ``p`` isn't in [0, 1].
+        TypeError, ValueError: if ``p`` isn't a number in [0, 1].
 
     Reference: Shai et al. (2024), arXiv 2405.15943.
     """
-    require_probability("p", p, 1)
+    require_probability("p", p)
     return HiddenMarkovModel(
         [
             [[0, 1, 0], [0, 0, 0], [1 - p, 0, 0]],
@@ -145,11 +139,10 @@ def zrr(p1: float = 0.5, p2: float = 0.5) -> HiddenMarkovModel:
         p2: probability that the second one is 1.
 
     Raises:
-        TypeError: if an argument isn't a number.
-        ValueError: if an argument isn't in [0, 1].
+        TypeError, ValueError: if an argument isn't a number in [0, 1].
     """
-    require_probability("p1", p1, 1)
-    require_probability("p2", p2, 1)
+    require_probability("p1", p1)
+    require_probability("p2", p2)
     return HiddenMarkovModel(
         [
             [[0, 1, 0], [0, 0, 1 - p1], [1 - p2, 0, 0]],
@@ -168,12 +161,11 @@ def golden_mean(p: float = 0.5) -> HiddenMarkovModel:
         p: probability of a 1 where it is allowed.
 
     Raises:
-        TypeError: if an argument isn't a number.
-        ValueError: if ``p`` isn't in [0, 1].
+        TypeError, ValueError: if ``p`` isn't a number in [0, 1].
 
     Reference: Crutchfield & Feldman (2003), Chaos 13, 25, arXiv cond-mat/0102181.
     """
-    require_probability("p", p, 1)
+    require_probability("p", p)
     return HiddenMarkovModel([[[1 - p, 0], [1, 0]], [[0, p], [0, 0]]])
 
 
@@ -188,12 +180,11 @@ def even(p: float = 0.5) -> HiddenMarkovModel:
         p: probability that a block of 1s begins, or goes on after a pair.
 
     Raises:
-        TypeError: if an argument isn't a number.
-        ValueError: if ``p`` isn't in [0, 1].
+        TypeError, ValueError: if ``p`` isn't a number in [0, 1].
 
     Reference: Crutchfield & Feldman (2003), Chaos 13, 25, arXiv cond-mat/0102181.
     """
-    require_probability("p", p, 1)
+    require_probability("p", p)
     return HiddenMarkovModel([[[1 - p, 0], [0, 0]], [[0, p], [1, 0]]])
 
 
@@ -201,8 +192,8 @@ def simple_nonunifilar_source(p: float = 0.5, q: float = 0.5) -> HiddenMarkovMod
     """Build the simple non-unifilar source: two hidden states, but infinitely many causal ones.
 
     In state A, 0 is emitted and the state changes to B with probability p; in B, 1 with probability q and back to A,
-    or else 0. Seeing 0 doesn't tell whether A was left, so an observer counts the 0s since the last 1: it is a renewal
-    process. The stationary law is ``(q, p)/(p + q)``. At the default n zeros follow a 1 with probability
+    or else 0. Seeing 0 doesn't tell whether A was left, so the belief depends on the number of 0s since the last 1: a
+    renewal process. The stationary law is ``(q, p)/(p + q)``. At the default n zeros follow a 1 with probability
     ``n 2^-(n + 1)``, whence h = .677867 and C = 2.711469 bits. The next-token law determines the belief affinely.
 
     Args:
@@ -210,13 +201,12 @@ def simple_nonunifilar_source(p: float = 0.5, q: float = 0.5) -> HiddenMarkovMod
         q: probability to leave B.
 
     Raises:
-        TypeError: if an argument isn't a number.
-        ValueError: if an argument isn't in [0, 1].
+        TypeError, ValueError: if an argument isn't a number in [0, 1].
 
     Reference: Marzen & Crutchfield (2015), Entropy 17, 4891, arXiv 1408.6876.
     """
-    require_probability("p", p, 1)
-    require_probability("q", q, 1)
+    require_probability("p", p)
+    require_probability("q", q)
     return HiddenMarkovModel([[[1 - p, p], [0, 1 - q]], [[0, 0], [q, 0]]])
 
 
@@ -227,16 +217,7 @@ def coin(p: float = 0.5) -> HiddenMarkovModel:
         p: probability of a 1.
 
     Raises:
-        TypeError: if an argument isn't a number.
-        ValueError: if ``p`` isn't in [0, 1].
+        TypeError, ValueError: if ``p`` isn't a number in [0, 1].
     """
-    require_probability("p", p, 1)
+    require_probability("p", p)
     return HiddenMarkovModel([[[1 - p]], [[p]]])
-
-
-def require_probability(name: str, value: float, greatest: float) -> None:
-    """Refuse what isn't a probability of at most ``greatest``; a percentage is the usual mistake."""
-    if not isinstance(value, Real):
-        raise TypeError(f"{name} must be a number in [0, {greatest}], got {type(value).__name__} {value!r}")
-    if not 0 <= value <= greatest:
-        raise ValueError(f"{name} must lie in [0, {greatest}] (a probability, not a percentage), got {value}")

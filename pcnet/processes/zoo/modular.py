@@ -3,25 +3,23 @@
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from pcnet.processes.models.hmm import HiddenMarkovModel, require_at_least
-from pcnet.processes.zoo.literature import require_probability
+from pcnet.processes.models.arguments import checked_weights, require_at_least, require_probability
+from pcnet.processes.models.hmm import HiddenMarkovModel
 
 
 def modular_addition(
     modulus: int = 3, num_addends: int = 2, weights: Sequence[float] | None = None
 ) -> HiddenMarkovModel:
-    """Build sums modulo m: k random addends, then their sum modulo m as a token like the others, without end.
+    """Build sums modulo m: k random addends, then a token that is their sum modulo m, without end.
 
     ``X_(n(k+1)+k) = X_(n(k+1)) + ... + X_(n(k+1)+k-1) mod m``: `rrxor` for m = k = 2
 
     State 0 is the start; state ``1 + (j - 1) m + s`` stands for the sum s of j addends, j = 1..k; from j = k the token is
-    s, and the start comes next. The observer isn't told where a group begins: it has to find the phase.
+    s, and the start comes next. The tokens don't mark where a group begins: an observer has to infer it.
 
     With evenly distributed addends the stationary law is ``1/(k + 1)`` at the start and ``1/(m (k + 1))`` elsewhere, and in
-    nats ``h = k ln(m)/(k + 1)``, ``C = E = ln(k + 1) + k ln(m)/(k + 1)``: the future tells the sum as well as the past does.
+    nats ``h = k ln(m)/(k + 1)``, ``C = E = ln(k + 1) + k ln(m)/(k + 1)``.
 
     Args:
         modulus: m, the number of tokens, at least 2.
@@ -29,12 +27,11 @@ def modular_addition(
         weights: probability of each addend 0..m-1. None: 1/m.
 
     Raises:
-        TypeError: if a size isn't an integer or a weight isn't a number.
-        ValueError: if a size is too small, or the weights aren't m probabilities that sum to 1.
+        TypeError, ValueError: if a size isn't an integer or too small, or the weights aren't m probabilities that sum to 1.
     """
     require_at_least("modulus", modulus, 2)
     require_at_least("num_addends", num_addends, 1)
-    law = _law(weights, modulus)
+    law = checked_weights(weights, modulus)
     matrices = torch.zeros(modulus, 1 + num_addends * modulus, 1 + num_addends * modulus, dtype=torch.float64)
     for token in range(modulus):
         matrices[token, 0, 1 + token] = law[token]
@@ -46,44 +43,30 @@ def modular_addition(
 
 
 def modular_walk(modulus: int = 5, reveal: float = 0.25, weights: Sequence[float] | None = None) -> HiddenMarkovModel:
-    """Build a walk around a circle of m places, which tells its steps and now and then where it is.
+    """Build a walk around a circle of m places, which emits its steps and, from time to time, its place.
 
-    The state s is in 0..m-1. With probability ``reveal`` the token ``m + s`` tells it and it stays; otherwise a random
+    The state s is in 0..m-1. With probability ``reveal`` the token is ``m + s``, which names the state, and the state stays; otherwise a random
     addend d is the token, and the state becomes ``s + d mod m``. So there are 2 m tokens: addends, then places.
 
-    The stationary law is uniform. Until a place is told the belief is uniform whatever the addends are, and certain ever
-    after: 1 + m mixed states. In nats, with the entropy H of a law, ``h = H[reveal] + (1 - reveal) H[weights]`` and
+    The stationary law is uniform. The belief is uniform until the first token that names a place, and certain from then
+    on: 1 + m mixed states. In nats, with the entropy H of a law, ``h = H[reveal] + (1 - reveal) H[weights]`` and
     ``C = E = ln m``. The next-token law determines the belief affinely.
 
     Args:
         modulus: m, at least 2.
-        reveal: in [0, 1]. At 0 places are never told; at 1 they never change, and the stationary law isn't unique.
+        reveal: in [0, 1]. At 0 no token names a place; at 1 the place never changes, and the stationary law isn't unique.
         weights: probability of each addend 0..m-1. None: 1/m. If all that can occur share a factor with m, not all places
             can be reached, and the stationary law isn't unique.
 
     Raises:
-        TypeError: if ``modulus`` isn't an integer, or another argument isn't a number.
-        ValueError: if ``modulus`` is too small, ``reveal`` isn't in [0, 1], or the weights aren't m probabilities that sum
-            to 1.
+        TypeError, ValueError: if ``modulus`` isn't an integer of at least 2, ``reveal`` isn't a number in [0, 1], or the
+            weights aren't m probabilities that sum to 1.
     """
     require_at_least("modulus", modulus, 2)
-    require_probability("reveal", reveal, 1)
-    law, places = _law(weights, modulus), torch.arange(modulus)
+    require_probability("reveal", reveal)
+    law, places = checked_weights(weights, modulus), torch.arange(modulus)
     matrices = torch.zeros(2 * modulus, modulus, modulus, dtype=torch.float64)
     for addend in range(modulus):
         matrices[addend, places, (places + addend) % modulus] = (1 - reveal) * law[addend]
     matrices[modulus + places, places, places] = reveal
     return HiddenMarkovModel(matrices)
-
-
-def _law(weights: Sequence[float] | None, modulus: int) -> Float[Tensor, " m"]:
-    if weights is None:
-        return torch.full((modulus,), 1 / modulus, dtype=torch.float64)
-    if len(weights) != modulus:
-        raise ValueError(f"weights must have {modulus} entries, one for each addend, got {len(weights)}")
-    for addend, weight in enumerate(weights):
-        require_probability(f"weights[{addend}]", weight, 1)
-    law = torch.tensor([float(weight) for weight in weights], dtype=torch.float64)
-    if abs(float(law.sum()) - 1) > 1e-9:
-        raise ValueError(f"weights must sum to 1, got {law.sum().item()!r}")
-    return law / law.sum()

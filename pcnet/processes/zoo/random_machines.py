@@ -1,4 +1,4 @@
-"""Random processes: hidden Markov models, and epsilon-machines with the entropies that one asks for."""
+"""Random processes: hidden Markov models, and epsilon-machines with entropies in given ranges."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -12,9 +12,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pcnet.processes.information.excess import excess_entropy as excess_entropy_of
-from pcnet.processes.machines.mixed_state import NOWHERE, mixed_state_presentation
-from pcnet.processes.machines.partition import components, distinct, refine, tolerance_ranks
-from pcnet.processes.models.hmm import HiddenMarkovModel, require_at_least
+from pcnet.processes.machines.mixed_state import mixed_state_presentation
+from pcnet.processes.machines.unifilar import (
+    NOWHERE,
+    components,
+    distinct,
+    machine_matrices,
+    refine,
+    tolerance_ranks,
+)
+from pcnet.processes.models.arguments import require_at_least, require_generator
+from pcnet.processes.models.hmm import HiddenMarkovModel
 from pcnet.processes.models.stationary import eliminate
 
 SAME = 1e-6
@@ -26,7 +34,7 @@ WORDS, LONGEST = 4096, 100
 BELIEFS = 512
 """Mixed states that are looked at where those don't decide; if they close, it is exact."""
 STEPS = 40
-"""Machines that are tried near one another before a new one is drawn."""
+"""Machines that are tried by changing one, before a new one is drawn."""
 
 
 def random_hmm(
@@ -46,12 +54,11 @@ def random_hmm(
             max(S, V) entries must be left.
 
     Raises:
-        TypeError: if a size isn't an integer, ``sparsity`` isn't a number or ``generator`` isn't a `torch.Generator`.
-        ValueError: if an argument is out of range; the message names the greatest sparsity.
+        TypeError, ValueError: if an argument isn't of its type or out of range; the message names the greatest sparsity.
     """
     require_at_least("num_states", num_states, 1)
     require_at_least("vocab_size", vocab_size, 1)
-    _require_generator(generator)
+    require_generator(generator)
     entries, needed = vocab_size * num_states**2, max(num_states, vocab_size)
     if not isinstance(sparsity, Real):
         raise TypeError(f"sparsity must be a number, got {type(sparsity).__name__} {sparsity!r}")
@@ -82,13 +89,12 @@ def random_epsilon_machine(
 ) -> HiddenMarkovModel:
     """Draw an epsilon-machine: each token leads to one state, all states reach each other, no two have the same future.
 
-    Of each state, a random number of random tokens is possible; each leads to a random state (in half of the machines
-    along a random cycle through all states, so that many states are no obstacle), with probabilities drawn evenly from
-    their simplex. What isn't strongly connected or minimal is drawn again; minimality is decided by refining the partition
-    of states, exactly. Every token is possible somewhere.
+    In each state a random number of random tokens is possible. Each leads to a random state (in half of the machines along
+    a random cycle through all states), with probabilities drawn evenly from their simplex. Machines that aren't strongly
+    connected or minimal are drawn again. Every token is possible somewhere.
 
-    With ranges, machines are changed at random as long as that leads closer, and drawn again from time to time; the answer
-    is the first that lies in all ranges. It is then a machine, not an even draw from all machines in the ranges.
+    With ranges, machines are changed at random while that leads closer, and drawn again from time to time; the answer is
+    the first that lies in all ranges. It is no even draw from all machines in the ranges.
 
     Args:
         num_states: S, at least 1; these are the causal states.
@@ -104,14 +110,13 @@ def random_epsilon_machine(
         A unifilar process, stationary.
 
     Raises:
-        TypeError: if a size isn't an integer, a range isn't two numbers or ``generator`` isn't a `torch.Generator`.
-        ValueError: if a size is too small, a range is empty or can't be met, or none of ``max_tries`` machines lies in
-            all ranges; the message names the closest.
+        TypeError, ValueError: if an argument isn't of its type, a size is too small, a range is empty or can't be met, or
+            none of ``max_tries`` machines lies in all ranges; the message names the closest.
     """
     require_at_least("num_states", num_states, 1)
     require_at_least("vocab_size", vocab_size, 1)
     require_at_least("max_tries", max_tries, 1)
-    _require_generator(generator)
+    require_generator(generator)
     if vocab_size == 1 and num_states > 1:
         raise ValueError(f"vocab_size must be at least 2 for {num_states} states: one token makes all futures the same")
     most = {"entropy_rate": vocab_size, "complexity": num_states, "excess_entropy": num_states}
@@ -130,12 +135,7 @@ class _Machine:
 
     @cached_property
     def matrices(self) -> Float[Tensor, "V S S"]:
-        num_states, vocab_size = self.successors.shape
-        matrices = torch.zeros(vocab_size, num_states, num_states, dtype=torch.float64)
-        states, tokens = (self.successors != NOWHERE).nonzero()
-        possible = torch.from_numpy(self.probabilities[states, tokens])
-        matrices[tokens, states, self.successors[states, tokens]] = possible
-        return matrices
+        return machine_matrices(torch.from_numpy(self.successors), torch.from_numpy(self.probabilities))
 
     @cached_property
     def law(self) -> Float[Tensor, " S"]:
@@ -147,7 +147,7 @@ class _Machine:
 
     @property
     def minimal(self) -> bool:
-        """Whether no two states have the same future, even if laws that hardly differ are taken for equal."""
+        """Whether no two states have the same future, even if laws that hardly differ count as equal."""
         labels = distinct(tolerance_ranks(self.probabilities, SAME))
         return int(refine(labels, self.successors).max()) == len(self.successors) - 1
 
@@ -162,8 +162,8 @@ class _Machine:
     def excess_entropy(self, least: float, most: float) -> tuple[float, float]:
         """Bounds, as good as they have to be to say whether they lie in a range.
 
-        ``I[S_0; X_0 ... X_(l-1)] = H[X_0 ... X_(l-1)] - l h <= E <= that + H[S_l | X_0 ... X_(l-1)]``: what the other
-        tokens tell goes through the state after the first l, of which an observer's doubt is all that can matter.
+        ``I[S_0; X_0 ... X_(l-1)] = H[X_0 ... X_(l-1)] - l h <= E <= that + H[S_l | X_0 ... X_(l-1)]``: given the state
+        after the first l tokens, these tell nothing more of the others.
         """
         low, high = self._short_words()
         if high < least or most < low or (least <= low and high <= most):
@@ -326,10 +326,3 @@ def _checked_range(name: str, bounds: tuple[float, float], most: float) -> tuple
     if least > most or greatest < 0:
         raise ValueError(f"{name} lies between 0 and {most:.6g} nats, so it can't be in [{least:g}, {greatest:g}]")
     return least, greatest
-
-
-def _require_generator(generator: torch.Generator) -> None:
-    if not isinstance(generator, torch.Generator):
-        raise TypeError(f"generator must be a torch.Generator, got {type(generator).__name__}")
-    if generator.device.type != "cpu":
-        raise ValueError(f"generator must be on the CPU, got one on {generator.device}")

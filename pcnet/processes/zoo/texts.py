@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import torch
 
+from pcnet.processes.models.arguments import require_probability
 from pcnet.processes.models.hmm import HiddenMarkovModel
-from pcnet.processes.zoo.literature import require_probability
 
 DAYS = ("M", "Tu", "W", "Th", "F", "Sa", "Su")
 """States of `days_of_week`, and its first seven tokens; then come Tmrw, Yest, Wknd and Wkdy."""
@@ -25,11 +25,10 @@ def mr_name(p: float = 0.4, q: float = 0.25) -> HiddenMarkovModel:
         q: probability of Mr. At 0 it never comes back.
 
     Raises:
-        TypeError: if an argument isn't a number.
-        ValueError: if an argument isn't in [0, 1], or their sum exceeds 1.
+        TypeError, ValueError: if an argument isn't a number in [0, 1], or their sum exceeds 1.
     """
-    require_probability("p", p, 1)
-    require_probability("q", q, 1)
+    require_probability("p", p)
+    require_probability("q", q)
     if p + q > 1 + 1e-12:
         raise ValueError(f"p + q must be at most 1, got {p} + {q}")
     stay = max(0.0, 1 - p - q)
@@ -60,8 +59,8 @@ def matching_parentheses(
 ) -> HiddenMarkovModel:
     """Build matching parentheses of limited depth: token 0 opens one, token 1 closes the last that is open.
 
-    The state is the number of open parentheses, 0 to S - 1; at depth d one is opened with probability p[d]. Nothing is
-    cut: at depth 0 all must open (p[0] = 1) and at the greatest depth all must close (the last p is 0), so every
+    The state is the number of open parentheses, 0 to S - 1; at depth d one is opened with probability p[d]. No depth is
+    left out: at depth 0 all must open (p[0] = 1) and at the greatest depth all must close (the last p is 0), so every
     probability is exact. Depths alternate between even and odd: the chain has period 2. By balance of what goes up and
     down the stationary law has ``pi[d + 1] (1 - p[d + 1]) = pi[d] p[d]``.
 
@@ -69,19 +68,18 @@ def matching_parentheses(
         open_probabilities: p, one for each depth; p[0] = 1, the last is 0, those between in [0, 1]. If one of them is 0 or
             1, some depths can't be reached any more.
         starts_empty: whether sequences start at depth 0, so that every closing token has its opening one and the belief
-            is certain. Otherwise they start from the stationary law, as if in the middle of a text: the observer has to
-            find out how deep it is.
+            is certain. Otherwise they start from the stationary law, as if in the middle of a text.
 
     Raises:
-        TypeError: if an entry isn't a number, or ``starts_empty`` no bool.
-        ValueError: if there are fewer than two entries, one isn't in [0, 1], the first isn't 1 or the last isn't 0.
+        TypeError, ValueError: if there are fewer than two entries, one isn't a number in [0, 1], the first isn't 1, the
+            last isn't 0, or ``starts_empty`` isn't a bool.
     """
     if not isinstance(starts_empty, bool):
         raise TypeError(f"starts_empty must be True or False, got {type(starts_empty).__name__} {starts_empty!r}")
     if len(open_probabilities) < 2:
         raise ValueError(f"open_probabilities must have at least 2 entries, got {len(open_probabilities)}")
     for depth, probability in enumerate(open_probabilities):
-        require_probability(f"open_probabilities[{depth}]", probability, 1)
+        require_probability(f"open_probabilities[{depth}]", probability)
     if open_probabilities[0] != 1 or open_probabilities[-1] != 0:
         raise ValueError(
             "open_probabilities must begin with 1 (nothing to close) and end with 0 (no deeper), "

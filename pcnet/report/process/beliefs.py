@@ -1,4 +1,4 @@
-"""Where an observer's beliefs lie: the simplex of three states, or what of a larger one fits on paper."""
+"""Where an observer's beliefs lie: on the simplex of three states, or on the two main axes of a larger one."""
 
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ MOST_NAMES = 9
 
 @dataclass(frozen=True)
 class Projection:
-    """Beliefs on paper.
+    """Beliefs in two dimensions.
 
     Args:
         points: where each is drawn.

@@ -4,15 +4,11 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from pcnet.card import Card, Fact, Undefined
-from pcnet.processes import MixedStatePresentation
 from pcnet.report.plots.simplex import ANCHORS, belief_colours
 from pcnet.report.plots.style import GREY, blank, save, styled
 from pcnet.report.process.beliefs import draw_beliefs, stretched
@@ -22,6 +18,7 @@ from pcnet.report.process.matrices import draw_matrices
 
 SIDE = 5.2
 """Of one drawing, in inches."""
+Drawing = Callable[[Card, Axes], None]
 
 
 def draw_card(card: Card, folder: Path) -> list[Path]:
@@ -34,47 +31,28 @@ def draw_card(card: Card, folder: Path) -> list[Path]:
     Returns:
         The PNG files, the page first.
     """
-    figures = {"card": page, "states": states, "beliefs": beliefs, "floor": floor, "spectrum": spectrum}
-    if _machine(card) is not None:
-        figures["mixed_states"] = mixed_states
+    drawings = [states, beliefs, floor, spectrum, *([mixed_states] if _machine(card) is not None else [])]
     with styled():
-        return [save(draw(card), folder, name) for name, draw in figures.items()]
+        paths = [save(page(card), folder, "card")]
+        return paths + [save(alone(card, draw), folder, draw.__name__) for draw in drawings]
 
 
 def page(card: Card) -> Figure:
     """The four drawings together."""
     figure = blank(2.1 * SIDE, 2.1 * SIDE)
     panels = figure.subplots(2, 2)
-    for draw, axes in zip((_states, _beliefs, _floor, _spectrum), panels.flat):
+    for draw, axes in zip((states, beliefs, floor, spectrum), panels.flat):
         draw(card, axes)
     figure.suptitle(card.title, fontsize=15, fontweight="bold", x=0.01, ha="left")
     figure.supxlabel(_answers(card), fontsize=10.5, color=GREY, x=0.01, ha="left")
     return figure
 
 
-def states(card: Card) -> Figure:
-    """The hidden states, or the matrices where there are too many arrows, or none between states."""
-    return _alone(card, _states)
-
-
-def beliefs(card: Card) -> Figure:
-    """Where the beliefs lie."""
-    return _alone(card, _beliefs)
-
-
-def floor(card: Card) -> Figure:
-    """The loss floor against context length."""
-    return _alone(card, _floor)
-
-
-def spectrum(card: Card) -> Figure:
-    """Eigenvalues in the complex plane."""
-    return _alone(card, _spectrum)
-
-
-def mixed_states(card: Card) -> Figure:
-    """The mixed states as a machine: which belief follows which; those left for good are hollow."""
-    return _alone(card, _mixed_states)
+def alone(card: Card, draw: Drawing) -> Figure:
+    """One drawing by itself."""
+    figure = blank(SIDE + 0.6, SIDE)
+    draw(card, figure.subplots())
+    return figure
 
 
 def _answers(card: Card) -> str:
@@ -93,23 +71,16 @@ def _rounded(nats: float) -> str:
     return "infinite" if math.isinf(nats) else f"{nats + 0.0:.4f}"
 
 
-def _alone(card: Card, draw: Callable[[Card, Axes], None]) -> Figure:
-    figure = blank(SIDE + 0.6, SIDE)
-    draw(card, figure.subplots())
-    return figure
-
-
-def _states(card: Card, axes: Axes) -> None:
+def states(card: Card, axes: Axes) -> None:
+    """The hidden states as a diagram; the matrices where there are too many arrows, or no hidden states."""
     matrices = card.process.transition_matrices.numpy()
-    states = card.process.num_states
-    diagram = lay_out(states, arrows(matrices), SIDE - 0.5) if card.has_states else None
+    count = card.process.num_states
+    diagram = lay_out(count, arrows(matrices), SIDE - 0.5) if card.has_states else None
     if diagram is None:
         draw_matrices(axes, matrices)
         axes.set_title("Transition matrices", pad=16)
     else:
-        draw_machine(
-            axes, diagram, [to_rgb(ANCHORS[state % len(ANCHORS)]) for state in range(states)], [False] * states
-        )
+        draw_machine(axes, diagram, [to_rgb(ANCHORS[state % len(ANCHORS)]) for state in range(count)], [False] * count)
         axes.set_title("Hidden states; token: probability")
 
 
@@ -117,10 +88,11 @@ def _machine(card: Card) -> Diagram | None:
     """The mixed states as a diagram, where they close and are few."""
     machine = card.machine
     few = machine.closed and len(machine) <= MOST_STATES
-    return lay_out(len(machine), arrows(_labelled(machine)), SIDE - 0.5) if few else None
+    return lay_out(len(machine), arrows(machine.transition_matrices.numpy()), SIDE - 0.5) if few else None
 
 
-def _mixed_states(card: Card, axes: Axes) -> None:
+def mixed_states(card: Card, axes: Axes) -> None:
+    """The mixed states as a diagram: which belief follows which; those that are never visited again are hollow."""
     machine, diagram = card.machine, _machine(card)
     laws = stretched(machine.probabilities.numpy(), card.weights.numpy())
     colours = [tuple(colour) for colour in belief_colours(machine.states.numpy() if card.has_states else laws)]
@@ -129,15 +101,8 @@ def _mixed_states(card: Card, axes: Axes) -> None:
     axes.set_title("Mixed states (0: before any token)")
 
 
-def _labelled(machine: MixedStatePresentation) -> Float[NDArray, "V M M"]:
-    """The machine's transition matrices, one for each token."""
-    rows, tokens = (machine.successors >= 0).nonzero(as_tuple=True)
-    matrices = torch.zeros(machine.successors.shape[1], len(machine), len(machine), dtype=torch.float64)
-    matrices[tokens, rows, machine.successors[rows, tokens]] = machine.probabilities[rows, tokens]
-    return matrices.numpy()
-
-
-def _beliefs(card: Card, axes: Axes) -> None:
+def beliefs(card: Card, axes: Axes) -> None:
+    """Where the beliefs lie."""
     machine = card.machine
     draw_beliefs(
         axes, machine.states.numpy(), card.weights.numpy(), machine.probabilities.numpy(), states=card.has_states
@@ -146,7 +111,8 @@ def _beliefs(card: Card, axes: Axes) -> None:
     axes.set_title(f"Beliefs: {count}" if card.has_states else f"Beliefs, in one of many bases: {count}")
 
 
-def _floor(card: Card, axes: Axes) -> None:
+def floor(card: Card, axes: Axes) -> None:
+    """The loss floor against context length."""
     rate, excess = card.entropies["entropy rate"], card.entropies["excess entropy"]
     bounds = _bounds(rate)
     shaded = "excess entropy"
@@ -166,7 +132,8 @@ def _bounds(rate: Fact) -> tuple[float, float, float]:
     return float(rate), rate.low, rate.high
 
 
-def _spectrum(card: Card, axes: Axes) -> None:
+def spectrum(card: Card, axes: Axes) -> None:
+    """Eigenvalues in the complex plane."""
     slowest = None if isinstance(card.spectrum, Undefined) else card.spectrum.slowest
     draw_spectrum(axes, card.modes.numpy(), slowest)
     axes.set_title(

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from pcnet.report.plots.style import GREY, INK, LIGHT
 
 MOST_STATES, MOST_ARROWS = 12, 40
-"""Beyond these no diagram is tried."""
+"""States and arrows of a diagram, at most."""
 FONT, LINE, GLYPH = 8.5, 1.25, 0.6
 """Size of a label in points; height of a line and width of a glyph in units of it."""
 
 ENOUGH, BARELY = 0.05, 0.012
-"""Distance at which two labels don't disturb each other; by how much they may overlap."""
+"""Distance from which on two labels count as far enough apart; by how much they may overlap."""
 BOW = 0.25
 """How far from its chord, in units of it, an arrow is drawn out that has a counterpart."""
 Colour = tuple[float, float, float]
@@ -97,7 +97,7 @@ def probability(value: float) -> str:
 
 
 def lay_out(states: int, drawn: Sequence[Arrow], inches: float) -> Diagram | None:
-    """Find a place for everything; None if that is a ball of wool.
+    """Find a place for everything; None if the diagram would not be readable.
 
     Args:
         states: how many.
@@ -135,7 +135,7 @@ def draw_machine(axes: Axes, diagram: Diagram, colours: Sequence[Colour], faint:
         axes: gets limits and loses its frame.
         diagram: what goes where.
         colours: of the states.
-        faint: which states are left for good: drawn hollow.
+        faint: which states are never visited again: drawn hollow.
     """
     sides = (-diagram.limit, diagram.limit)
     axes.set(xlim=sides, ylim=sides, aspect="equal", xticks=[], yticks=[])
@@ -154,7 +154,7 @@ def draw_machine(axes: Axes, diagram: Diagram, colours: Sequence[Colour], faint:
 
 
 def _ordered(states: int, pairs: Sequence[tuple[int, int]]) -> Int[NDArray, " S"]:
-    """The order around the circle with the least crossings, then the shortest arrows: by swapping two while it helps."""
+    """Order around the circle with few crossings and short arrows, found by swapping two states while that helps."""
     edges = np.array(sorted({tuple(sorted(pair)) for pair in pairs if pair[0] != pair[1]}), dtype=int).reshape(-1, 2)
     order, best = np.arange(states), _tangle(np.arange(states), edges)
     improved = True

@@ -1,80 +1,42 @@
-"""The verb `pcnet process`: the card of a process, printed and drawn."""
+"""What `pcnet process` answers: the list of processes, or the card of one."""
 
 import argparse
 import difflib
 import sys
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from pcnet.card import Card, Entry
-    from pcnet.card.listing import Value
+import numpy as np
 
-DESCRIPTION = """\
-Print everything that is known exactly about a process and draw it: its matrices and states, entropies, loss floor and
-spectrum, and whether its next-token law gives the belief away.
+from pcnet.card import Card, Entry, card_json, catalogue, make_card, render_card
+from pcnet.card.listing import Value
+from pcnet.files import replace_file
+from pcnet.processes import HiddenMarkovModel
 
-  pcnet process                             all processes that have a name
-  pcnet process mess3                       one of them, as in the literature
-  pcnet process mess3 --x 0.15 --a 0.6      with parameters of its own
-  pcnet process mess3 --help                what its parameters are
-  pcnet process --matrices mine.npy         your own: T[x, i, j] = P(emit x, go to j | in i), saved by numpy"""
-EPILOG = """\
-the folder then holds card.png (everything on one page), states, beliefs, floor, spectrum and, where there are few of
-them, mixed_states; each as .png and .svg; card.txt and card.json
-
-exit codes: 0 done, 2 something was wrong with the call, 130 interrupted"""
 FOLDER = Path("runs/process")
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run the verb.
+def answer(
+    known: argparse.Namespace,
+    rest: Sequence[str],
+    arguments: list[str],
+    make_parser: Callable[[str], argparse.ArgumentParser],
+) -> int:
+    """List the processes, explain one of them, or print and draw its card.
 
     Args:
-        arguments: what follows it on the command line.
+        known: options that every call has.
+        rest: what else was given.
+        arguments: all of it.
+        make_parser: understands the options that every call has; its argument is the command.
 
     Returns:
         The exit code.
+
+    Raises:
+        ValueError: if the call makes no sense; the message names the option.
     """
-    general = _parser("pcnet process")
-    general.add_argument("name", nargs="?", metavar="NAME", help="of a process; its own parameters follow it")
-    general.add_argument("--help", "-h", action="store_true", help="explain the process named, or this verb")
-    known, rest = general.parse_known_args(arguments)
-    if known.help and known.name is None:
-        general.print_help()
-        return 0
-    try:
-        return _answer(known, rest, list(arguments))
-    except (ValueError, TypeError, OSError) as error:
-        print(f"pcnet process: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nInterrupted.", file=sys.stderr)
-        return 130
-
-
-def _parser(command: str) -> argparse.ArgumentParser:
-    """Options that every call has."""
-    parser = argparse.ArgumentParser(
-        command,
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-        add_help=False,
-    )
-    parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="where drawings go (default: runs/process/NAME, with what was given)"
-    )
-    parser.add_argument("--length", type=int, default=10, metavar="N", help="longest context of the loss floor (10)")
-    parser.add_argument("--matrices", type=Path, metavar="FILE.npy", help="an array (V, S, S) instead of NAME")
-    parser.add_argument("--json", action="store_true", help="print the card as JSON")
-    return parser
-
-
-def _answer(known: argparse.Namespace, rest: Sequence[str], arguments: list[str]) -> int:
     if known.length < 0:
         raise ValueError(f"--length must be at least 0, got {known.length}")
     if known.matrices is not None:
@@ -85,7 +47,7 @@ def _answer(known: argparse.Namespace, rest: Sequence[str], arguments: list[str]
         print(_listing())
         return 0
     entry = _entry(known.name)
-    parser = _entry_parser(entry)
+    parser = _with_options_of(entry, make_parser(f"pcnet process {entry.name}"))
     if known.help:
         parser.print_help()
         return 0
@@ -97,8 +59,6 @@ def _answer(known: argparse.Namespace, rest: Sequence[str], arguments: list[str]
 
 def _listing() -> str:
     """A line for each process."""
-    from pcnet.card import catalogue
-
     entries = catalogue().values()
     wide = max(len(entry.name) for entry in entries) + 2
     lines = [
@@ -107,14 +67,12 @@ def _listing() -> str:
     return "\n".join([line for part in lines for line in part] + ["", "pcnet process NAME shows one of them."])
 
 
-def _entry(name: str) -> "Entry":
+def _entry(name: str) -> Entry:
     """The process of that name.
 
     Raises:
         ValueError: if there is none; the message names the closest.
     """
-    from pcnet.card import catalogue
-
     entries = catalogue()
     if name not in entries:
         close = difflib.get_close_matches(name, entries, n=3, cutoff=0.5)
@@ -123,9 +81,8 @@ def _entry(name: str) -> "Entry":
     return entries[name]
 
 
-def _entry_parser(entry: "Entry") -> argparse.ArgumentParser:
-    """Options of one process beside those that every call has."""
-    parser = _parser(f"pcnet process {entry.name}")
+def _with_options_of(entry: Entry, parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """A parser that also understands the parameters of one process."""
     parser.description, parser.epilog = entry.description, None
     own = parser.add_argument_group(f"parameters of {entry.name}")
     for parameter in entry.parameters.values():
@@ -140,7 +97,7 @@ def _entry_parser(entry: "Entry") -> argparse.ArgumentParser:
     return parser
 
 
-def _given(entry: "Entry", parser: argparse.ArgumentParser, arguments: list[str]) -> tuple[dict[str, "Value"], int]:
+def _given(entry: Entry, parser: argparse.ArgumentParser, arguments: list[str]) -> tuple[dict[str, Value], int]:
     """Parameters and seed as given on the command line."""
     known, unknown = parser.parse_known_args(arguments)
     if unknown:
@@ -151,10 +108,8 @@ def _given(entry: "Entry", parser: argparse.ArgumentParser, arguments: list[str]
     return {name: entry.parameters[name].parse(text) for name, text in given.items()}, found.get("seed", 0)
 
 
-def _named(entry: "Entry", values: Mapping[str, "Value"], seed: int, max_length: int) -> "Card":
+def _named(entry: Entry, values: Mapping[str, Value], seed: int, max_length: int) -> Card:
     """The card of a process that has a name."""
-    from pcnet.card import make_card
-
     process = entry.make(values, seed)
     if sys.stderr.isatty():
         print(f"{entry.name}: computing ...", file=sys.stderr)
@@ -165,18 +120,13 @@ def _named(entry: "Entry", values: Mapping[str, "Value"], seed: int, max_length:
     )
 
 
-def _folder(entry: "Entry", values: Mapping[str, "Value"], seed: int) -> str:
+def _folder(entry: Entry, values: Mapping[str, Value], seed: int) -> str:
     changed = dict(values) | ({"seed": seed} if seed else {})
     return "-".join([entry.name, *(f"{name}={_written(value).replace(',', '_')}" for name, value in changed.items())])
 
 
-def _own(known: argparse.Namespace, rest: Sequence[str]) -> "Card":
+def _own(known: argparse.Namespace, rest: Sequence[str]) -> Card:
     """The card of the user's own matrices."""
-    import numpy as np
-
-    from pcnet.card import make_card
-    from pcnet.processes import HiddenMarkovModel
-
     if known.name is not None or rest:
         extra = rest[0] if known.name is None else known.name
         raise ValueError(f"--matrices takes the place of a name and its parameters; {extra} makes no sense beside it")
@@ -189,11 +139,9 @@ def _own(known: argparse.Namespace, rest: Sequence[str]) -> "Card":
     return make_card(HiddenMarkovModel(matrices), known.matrices.stem, max_length=known.length)
 
 
-def _show(card: "Card", folder: Path, as_json: bool) -> int:
+def _show(card: Card, folder: Path, as_json: bool) -> int:
     """Print the card, draw it, and say where."""
-    from pcnet.card import card_json, render_card
-    from pcnet.files import replace_file
-    from pcnet.report.process import draw_card
+    from pcnet.report.process import draw_card  # matplotlib takes a second to import
 
     print(card_json(card) if as_json else render_card(card), flush=True)
     replace_file(folder / "card.txt", (render_card(card) + "\n").encode())

@@ -1,11 +1,32 @@
-"""Partitions of the states of a machine: by what they emit, by where they lead, by which of them reach each other."""
+"""Machines in which each token leads from a state to at most one other, and partitions of their states."""
+
+from typing import NamedTuple
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from scipy import sparse
+from torch import Tensor
 
-from pcnet.processes.machines.mixed_state import NOWHERE
+NOWHERE = -1
+"""Successor by a token that is impossible, or that leads beyond the states that were found."""
+
+
+class Unifilar(NamedTuple):
+    """States, the law of the next token in each, and which state each token leads to; not yet minimal."""
+
+    successors: Int[NDArray, "M V"]
+    probabilities: Float[NDArray, "M V"]
+    weights: Float[NDArray, " M"]
+
+
+def machine_matrices(successors: Int[Tensor, "M V"], probabilities: Float[Tensor, "M V"]) -> Float[Tensor, "V M M"]:
+    """One transition matrix for each token; there is at most one entry in each row."""
+    matrices = torch.zeros(successors.shape[1], len(successors), len(successors), dtype=torch.float64)
+    states, tokens = (successors != NOWHERE).nonzero(as_tuple=True)
+    matrices[tokens, states, successors[states, tokens]] = probabilities[states, tokens]
+    return matrices
 
 
 def tolerance_ranks(columns: Float[NDArray, "M K"], tolerance: float) -> Int[NDArray, "M K"]:
