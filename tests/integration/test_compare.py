@@ -250,29 +250,6 @@ def test_resolved_settings_resolve_to_themselves() -> None:
         assert configuration.resolve(yaml.safe_load(yaml.safe_dump(resolved))) == resolved
 
 
-def test_the_commands_in_the_readme_run_shortened(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked_to_run: list
-) -> None:
-    commands = re.findall(r"^(?:\$ )?(?:.*&& )?pcnet (compare.*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
-    assert commands, "the README shows no command"
-    monkeypatch.chdir(tmp_path)
-    import shlex
-
-    for command in dict.fromkeys(commands):
-        words = shlex.split(command, comments=True)
-        if "--replot" not in words:
-            assert cli.main([*words, "--smoke"]) == 0, command
-    assert len(asked_to_run) >= 2
-
-
-def test_the_python_in_the_readme_runs(capsys: pytest.CaptureFixture) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert blocks
-    for block in blocks:
-        exec(compile(block, "README.md", "exec"), {})
-    assert "[64, 10, 4, 64]" in capsys.readouterr().out
-
-
 def test_help_is_quick_and_says_what_there_is() -> None:
     code = "import sys, pcnet.cli.verbs; pcnet.cli.verbs.main(sys.argv[1:])"
     for arguments in (["--help"], ["compare", "--help"]):
