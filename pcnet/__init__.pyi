@@ -46,7 +46,6 @@ from .inference import Status as Status
 from .inference import solve as solve
 from .inference import unroll as unroll
 from .learning import Backprop as Backprop
-from .learning import EquilibriumRule as EquilibriumRule
 from .learning import Example as Example
 from .learning import FixedPrediction as FixedPrediction
 from .learning import Implicit as Implicit

@@ -18,7 +18,7 @@ from pcnet.cli import verbs as cli
 from pcnet.experiments import InThisProcess, LocalWorkers, RunFolder, run
 from pcnet.experiments import settings as configuration
 from pcnet.experiments.beliefs import BeliefComparison
-from pcnet.experiments.command import folder_name, split
+from pcnet.experiments.door import folder_name, split
 from pcnet.report.schema import SCHEMA
 
 ROOT = Path(__file__).parents[2]
