@@ -161,6 +161,6 @@ def judge(cases: Sequence[Case], examination: Examination, seed: int) -> Tables:
         )["planted"]
         hardest = answer.strongest
         found = {"answer": answer.answer.value, "p_value": answer.p_value, "hardest": hardest.control}
-        rows.append(asdict(case) | found | {"gain": hardest.gain})
+        rows.append(asdict(case) | found | {"gain_over_hardest": hardest.gain})
         tests += [{"number": case.number, "control": one.control, "p_value": one.p_value} for one in answer.comparisons]
     return {"cases": pd.DataFrame(rows), "tests": pd.DataFrame(tests, columns=["number", "control", "p_value"])}

@@ -43,7 +43,7 @@ class Calibration(Experiment):
 
     name: ClassVar[str] = "calibration"
     schema = Schema(
-        cases="number group:text kind:text strength process:text length width answer:text p_value hardest:text gain",
+        cases="number group:text kind:text strength process:text length width answer:text p_value hardest:text gain_over_hardest",
         tests="number control:text p_value",
         samples="number process:text length width strength sequences estimate low high fresh",
     )
