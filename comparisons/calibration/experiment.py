@@ -48,8 +48,15 @@ class Calibration(Experiment):
         samples="number process:text length width strength sequences estimate low high fresh",
     )
     smoke: ClassVar[dict] = {
-        "plan": {"negatives": 6, "positives": 3, "weaker": 1, "beyond": 1, "undecidable": 2, "pool": 19}
-        | {"settings": [["rrxor", 7, 8]]},
+        "plan": {
+            "negatives": 6,
+            "positives": 3,
+            "weaker": 1,
+            "beyond": 1,
+            "undecidable": 2,
+            "pool": 19,
+            "settings": [["rrxor", 7, 8]],
+        },
         "samples": [{"process": "rrxor", "length": 10, "width": 16, "strength": 4.0, "sequences": 60}],
         "batches": 1,
     }
