@@ -1,7 +1,7 @@
 """The experiment: cases to judge, samples to try, and the report."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -31,13 +31,13 @@ class Calibration(Experiment):
 
     Args:
         plan: how many cases, and where.
-        samples: kinds of samples whose intervals are tried.
+        samples: kinds of samples whose intervals are tried: process, length, width, strength and sequences of each.
         batches: of 25 samples of each kind.
         seed: of everything that is drawn.
     """
 
     plan: Plan = field(default_factory=Plan)
-    samples: list[Sample] = field(default_factory=lambda: list(SAMPLES))
+    samples: list[tuple[str, int, int, float, int]] = field(default_factory=lambda: list(map(astuple, SAMPLES)))
     batches: int = 24
     seed: int = 0
 
@@ -57,7 +57,7 @@ class Calibration(Experiment):
             "pool": 19,
             "settings": [["rrxor", 7, 8]],
         },
-        "samples": [{"process": "rrxor", "length": 10, "width": 16, "strength": 4.0, "sequences": 60}],
+        "samples": [["rrxor", 10, 16, 4.0, 60]],
         "batches": 1,
     }
 
@@ -73,7 +73,7 @@ class Calibration(Experiment):
                 for start in range(0, len(own), CASES)
             ]
         return jobs + [
-            Job(f"samples-{kind}-{start:03}", partial(self.intervals, sample, start))
+            Job(f"samples-{kind}-{start:03}", partial(self.intervals, Sample(*sample), start))
             for kind, sample in enumerate(self.samples)
             for start in range(0, self.batches, BATCHES)
         ]

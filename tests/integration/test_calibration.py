@@ -12,6 +12,7 @@ from sklearn.linear_model import LinearRegression
 
 from comparisons.calibration import cases, coverage, plants, tables
 from pcnet.experiments import command
+from pcnet.experiments.settings import build, resolve
 from pcnet.processes import rrxor, words
 
 
@@ -49,6 +50,16 @@ def test_the_plan_is_what_was_asked_for() -> None:
     for name in classes:
         assert len({case.setting for case in planned if case.kind == name}) == len(cases.SETTINGS)
     assert len({case.number for case in planned}) == len(planned)
+
+
+def test_jobs_share_out_every_case_and_sample_once() -> None:
+    experiment = build(resolve({"class_path": "comparisons.calibration.Calibration", "init_args": {}}))
+    jobs = experiment.jobs()
+    assert len({job.part for job in jobs}) == len(jobs)
+    cases = [case for job in jobs if job.part.startswith("cases") for case in job.work.args[0]]
+    assert sorted(case.number for case in cases) == list(range(len(experiment.plan.cases())))
+    starts = Counter(job.work.args[0] for job in jobs if job.part.startswith("samples"))
+    assert starts == dict.fromkeys(coverage.SAMPLES, 24 // 6)
 
 
 @pytest.mark.parametrize("seed", range(4))
