@@ -87,14 +87,9 @@ class RandomProcesses(Experiment):
     schema = Schema(
         machines="states tokens zeros:text seed closed:flag mixed_states causal_states dimension next_token_suffices:flag"
     )
-    smoke: ClassVar[dict] = {
-        "states": [2, 3],
-        "tokens": [2],
-        "zeros": ["0.0", "0.5", UNIFILAR],
-        "machines": 4,
-        "with_dimension": 1,
-        "max_states": 200,
-    }
+    smoke: ClassVar[dict] = dict(
+        states=[2, 3], tokens=[2], zeros=["0.0", "0.5", UNIFILAR], machines=4, with_dimension=1, max_states=200
+    )
 
     def jobs(self) -> list[Job]:
         kinds = product(sorted(self.states, reverse=True), self.tokens, self.zeros)

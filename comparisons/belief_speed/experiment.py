@@ -58,17 +58,10 @@ class BeliefSpeed(Experiment):
     environments: str = "runs/environments"
 
     name: ClassVar[str] = "belief_speed"
-    schema = Schema(
-        belief_speed="row:text peer:text pcnet_ms peer_ms ratio ratio_low ratio_high load status:text",
+    schema = Schema(belief_speed="row:text peer:text pcnet_ms peer_ms ratio ratio_low ratio_high load status:text")
+    smoke: ClassVar[dict] = dict(
+        rows=["filter3", "words", "mixed_states"], peers=[], rounds=2, burst=0.001, batch=16, length=8
     )
-    smoke: ClassVar[dict] = {
-        "rows": ["filter3", "words", "mixed_states"],
-        "peers": [],
-        "rounds": 2,
-        "burst": 0.001,
-        "batch": 16,
-        "length": 8,
-    }
 
     def __post_init__(self) -> None:
         for row in self.rows:
@@ -139,13 +132,7 @@ class BeliefSpeed(Experiment):
 
 
 def check(worker: Worker, task: Path, answers: Path) -> None:
-    """Raise a `WorkerError` unless a worker's answers are those of the loop in float64.
-
-    Args:
-        worker: to ask.
-        task: its file.
-        answers: the file that it writes.
-    """
+    """Raise a `WorkerError` unless the answers that a worker writes into a file are those of the loop in float64."""
     answers.parent.mkdir(exist_ok=True)
     with np.load(task) as file:
         wrong = error(dict(file), worker.check(answers))

@@ -48,15 +48,7 @@ class Calibration(Experiment):
         samples="number process:text length width strength sequences estimate low high fresh",
     )
     smoke: ClassVar[dict] = {
-        "plan": {
-            "negatives": 6,
-            "positives": 3,
-            "weaker": 1,
-            "beyond": 1,
-            "undecidable": 2,
-            "pool": 19,
-            "settings": [["rrxor", 7, 8]],
-        },
+        "plan": dict(negatives=6, positives=3, weaker=1, beyond=1, undecidable=2, pool=19, settings=[["rrxor", 7, 8]]),
         "samples": [["rrxor", 10, 16, 4.0, 60]],
         "batches": 1,
     }
