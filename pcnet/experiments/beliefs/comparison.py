@@ -224,9 +224,8 @@ class BeliefComparison(Experiment):
         """Measure what an answer costs; nothing else should run meanwhile."""
         from pcnet.efficiency import Bench, measure
 
-        asked = self.evaluation
+        asked, predictor = self.evaluation, self.trained(model, seed, files)
         bench = Bench(torch.get_num_threads(), self.device, TIMING_SEED, min_seconds=asked.timing_seconds)
-        predictor = self.trained(model, seed, files)
         costs = measure(model, predictor, self.process, self.context, asked.batch_sizes, bench)
         return {"cost": pd.DataFrame(costs)}
 
