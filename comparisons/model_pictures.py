@@ -24,9 +24,10 @@ COLOURS = defaultdict(lambda: "black", zip(NAMES, ("#0072B2", "#009E73", "#D55E0
 
 def by_model(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows by process and in the order of the models, else as they come."""
-    order = {model: place for place, model in enumerate(NAMES)}
-    keyed = rows.assign(place=rows["model"].map(order))
-    return keyed.sort_values(["process", "place"], kind="stable").drop(columns="place")
+    order = {model: number for number, model in enumerate(NAMES)}
+    return rows.sort_values(
+        ["process", "model"], key=lambda words: words.map(order) if words.name == "model" else words
+    )
 
 
 def spread(values: pd.Series, digits: int = 3) -> str:

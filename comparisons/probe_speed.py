@@ -1,23 +1,24 @@
-"""What a probe costs: 29,523 words of Mess3 x 320 features with all controls, in seconds and bytes.
+"""What a probe costs. ``python -m comparisons.probe_speed``"""
 
-python -m comparisons.probe_speed            into runs/probe_speed: probe_speed.csv and .md
-python -m comparisons.probe_speed --smoke    short words and few features
-"""
-
-import argparse
 import resource
 import sys
 import tempfile
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 import torch
+from threadpoolctl import threadpool_limits
 
-from comparisons.kept import markdown, save_table, whole
+from comparisons.kept import markdown
+from pcnet.experiments import Experiment, Job, Report, RunFolder, Schema, Tables, command
 from pcnet.probing import (
     AdditiveHistory,
     ConstrainedBelief,
@@ -27,6 +28,7 @@ from pcnet.probing import (
     MarkovApproximation,
     ModelSoftmax,
     NextTokenLaw,
+    Protocol,
     RandomSubspace,
     Rows,
     ShuffledBeliefs,
@@ -38,7 +40,6 @@ from pcnet.probing import (
     probe,
     score_control,
 )
-from pcnet.probing.regression.protocol import DEFAULT_PROTOCOL, Protocol
 from pcnet.processes import mess3, sample, words
 
 CONTROLS: tuple[Control, ...] = (
@@ -52,7 +53,70 @@ CONTROLS: tuple[Control, ...] = (
     *(MarkovApproximation(k) for k in (1, 2, 3)),
 )
 SHUFFLES = (ShuffledBeliefs(), ShuffledEverywhere(), ShuffledKeepingLastToken())
-ONE_DEAL = Protocol(fold_seeds=(0,))
+FIVE_DEALS, ONE_DEAL = Protocol(), Protocol(fold_seeds=(0,))
+
+
+@dataclass(frozen=True)
+class ProbeSpeed(Experiment):
+    """What does a probe cost, with all its controls, in seconds and bytes?
+
+    All words of Mess3 up to a length (29,523 up to length 9) are probed with the states of an untrained network, under the
+    default protocol with five deals to folds; then activations that lie in a file.
+
+    Args:
+        length: of the longest words.
+        width: features of every word.
+        streams: numbers of sequences of ten tokens whose activations lie in a file.
+        threads: of the processor that may be used.
+    """
+
+    length: int = 9
+    width: int = 320
+    streams: list[int] = field(default_factory=lambda: [10_000, 100_000])
+    threads: int = 2
+
+    name: ClassVar[str] = "probe_speed"
+    schema = Schema(probe_speed="part:text seconds cpu_seconds peak_mib features_mib")
+    smoke: ClassVar[dict] = {"length": 5, "width": 16, "streams": [50, 100]}
+
+    def jobs(self) -> list[Job]:
+        streams = [Job(f"streamed-{count:09}", partial(self.stream, count), alone=True) for count in self.streams]
+        return [Job("probe", self.probe, alone=True), *streams]  # the first measures what its whole process takes
+
+    def probe(self, files: Path, told: Report) -> Tables:
+        """Time the model's own score and each control, one after the other."""
+        with limited(self.threads):
+            table = pd.DataFrame(parts(subject_of(self.length, self.width)))
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # the whole process, torch and all
+        sums = table[["seconds", "cpu_seconds"]].sum().to_dict()
+        table = pd.concat(
+            [table, pd.DataFrame([{"part": "all together", **sums, "peak_mib": peak}])], ignore_index=True
+        )
+        return {"probe_speed": table.assign(features_mib=np.nan)}
+
+    def stream(self, sequences: int, files: Path, told: Report) -> Tables:
+        """Probe activations in a file."""
+        with limited(self.threads):
+            return {"probe_speed": pd.DataFrame([streamed_peak(sequences, self.width)]).assign(cpu_seconds=np.nan)}
+
+    def said(self, part: str, tables: Tables) -> str:
+        last = tables["probe_speed"].iloc[-1]
+        return f"{last['part']}: {last['seconds']:.2f} s"
+
+    def report(self, folder: RunFolder) -> str:
+        return markdown(folder.table("probe_speed").round(2))
+
+
+@contextmanager
+def limited(threads: int) -> Iterator[None]:
+    """Let torch and linear algebra use so many threads, and afterwards as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with threadpool_limits(threads):
+            yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def reservoir(width: int, tokens: np.ndarray, lengths: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -74,35 +138,34 @@ def subject_of(length: int, width: int) -> Subject:
     return Subject(mess3(), rows, rows.filtered, features, features[:, :3])
 
 
-def timed(name: str, job: Callable[[], object]) -> dict:
+def timed(name: str, work: Callable[[], object]) -> dict:
+    """Seconds of a piece of work."""
     start, cpu = time.perf_counter(), time.process_time()
-    job()
-    row = {"part": name, "seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - cpu}
-    print(f"{name:28}{row['seconds']:8.2f} s {row['cpu_seconds']:8.2f} s of CPU", flush=True)
-    return row
+    work()
+    return {"part": name, "seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - cpu}
 
 
 def parts(subject: Subject) -> Iterator[dict]:
     """Seconds of the model's own score and of each control."""
 
     def own(features: np.ndarray) -> pd.DataFrame:
-        return probe(features, subject.targets, subject.words, DEFAULT_PROTOCOL, (True,))
+        return probe(features, subject.targets, subject.words, FIVE_DEALS, (True,))
 
-    yield timed("model", lambda: own(subject.features))
+    yield timed("model", partial(own, subject.features))
     for control in CONTROLS:
         yield timed(
             control.name,
             lambda control=control: (
-                score_control(control, subject, DEFAULT_PROTOCOL, (True,)),
+                score_control(control, subject, FIVE_DEALS, (True,)),
                 control_population_r2(control, subject),
             ),
         )
     for seed in (1, 2):  # untrained copies of this untrained network are networks of matched width as well
         tokens, lengths = subject.words.tokens.numpy(), subject.words.lengths.numpy()
         copy = reservoir(subject.features.shape[1], tokens, lengths, seed)
-        yield timed(f"untrained copy {seed}", lambda copy=copy: own(copy))
+        yield timed(f"untrained copy {seed}", partial(own, copy))
     name = f"{len(SHUFFLES)} shuffles, {sum(each.num_permutations for each in SHUFFLES)} orders"
-    yield timed(name, lambda: permutation_scores(SHUFFLES, subject, DEFAULT_PROTOCOL, (True,)))
+    yield timed(name, lambda: permutation_scores(SHUFFLES, subject, FIVE_DEALS, (True,)))
 
 
 def streamed_peak(sequences: int, width: int, length: int = 10) -> dict:
@@ -128,28 +191,5 @@ def streamed_peak(sequences: int, width: int, length: int = 10) -> dict:
     }
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("runs/probe_speed"))
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--smoke", action="store_true")
-    known = parser.parse_args(arguments)
-    length, width, streams = (5, 16, (50, 100)) if known.smoke else (9, 320, (10_000, 100_000))
-    torch.set_num_threads(known.threads)
-    table = list(parts(subject_of(length, width)))
-    sums = {name: sum(row[name] for row in table) for name in ("seconds", "cpu_seconds")}
-    table.append({"part": "all together", **sums})
-    table[-1]["peak_mib"] = (
-        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    )  # the whole process, torch and all
-    table += [streamed_peak(count, width) for count in streams]
-    known.out.mkdir(parents=True, exist_ok=True)
-    save_table(table, known.out / "probe_speed.csv")
-    with whole(known.out / "probe_speed.md") as path:
-        path.write_text(markdown(pd.DataFrame(table).round(2)))
-    print((known.out / "probe_speed.md").read_text())
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command("comparisons.probe_speed.ProbeSpeed"))

@@ -1,21 +1,12 @@
-"""What is usual among hidden Markov processes? ``python -m comparisons.random_processes``
+"""What is usual among hidden Markov processes? ``python -m comparisons.random_processes``"""
 
-A census of random machines: hidden Markov models over numbers of states and tokens and shares of entries that are zero, and
-unifilar machines, in which each token leads from a state to one other. Of each it is asked whether its mixed states close; if
-they don't, whether the epsilon-machine is finite all the same (what lies beyond is transient then), or what dimension the set of
-its mixed states has; and whether the law of the next token gives the belief away, affinely.
-
-Shares carry Wilson's 95 % interval, dimensions (Lyapunov's, of those that aren't 0) their median and middle half, where
-there are at least 4.
-"""
-
-import argparse
 import math
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import product
 from pathlib import Path
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -23,7 +14,9 @@ import torch
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
-from comparisons.kept import load_table, markdown, progress, save_picture, save_table, whole
+from comparisons.kept import markdown, save_picture
+from comparisons.shares import percent, wilson
+from pcnet.experiments import Experiment, Job, Report, RunFolder, Schema, Tables, command
 from pcnet.processes import (
     HiddenMarkovModel,
     NotClosedError,
@@ -40,48 +33,85 @@ COLOURS = {2: "#0072B2", 3: "#D55E00", 4: "#009E73", 6: "#CC79A7"}
 MARKERS = {2: "o", 3: "s", 4: "^", 6: "D"}
 FEWEST = 4
 """Dimensions that a median is given of."""
-Z = 1.959964
-"""Half-width of a 95 % interval, in standard errors."""
 
 
-@dataclass(frozen=True)
-class Cell:
+class Kind(NamedTuple):
     """A kind of machine; `zeros` is the share of entries that are zero, or that it is unifilar."""
 
     states: int
     tokens: int
     zeros: str
 
+    def draw(self, generator: torch.Generator) -> HiddenMarkovModel:
+        """A machine of this kind."""
+        if self.zeros == UNIFILAR:
+            return random_epsilon_machine(self.states, self.tokens, generator)
+        return random_hmm(self.states, self.tokens, generator, sparsity=float(self.zeros))
+
+    def seed(self) -> int:
+        """Its own, whichever kinds are examined."""
+        return 1_000_003 * self.states + 10_007 * self.tokens + sum(map(ord, self.zeros))
+
 
 @dataclass(frozen=True)
-class Plan:
-    """How many of what.
+class RandomProcesses(Experiment):
+    """A census of random machines.
+
+    They are hidden Markov models over numbers of states and tokens and shares of entries that are zero, and unifilar machines, in
+    which each token leads from a state to one other. Of each it is asked whether its mixed states close; if they don't, whether
+    the epsilon-machine is finite all the same (what lies beyond is transient then), or what dimension the set of its mixed
+    states has; and whether the law of the next token gives the belief away, affinely.
+
+    Shares carry Wilson's 95 % interval, dimensions (Lyapunov's, of those that aren't 0) their median and middle half, where
+    there are at least 4.
 
     Args:
+        states: numbers of states.
+        tokens: numbers of tokens.
+        zeros: shares of entries that are zero, as text; "unifilar" for unifilar machines.
         machines: of each kind.
         with_dimension: how many of them, the first ones, are asked for their dimension, which takes longest.
         max_states: mixed states to look at before saying that they don't close.
+        seed: of the machines.
     """
 
-    states: tuple[int, ...] = (2, 3, 4, 6)
-    tokens: tuple[int, ...] = (2, 3)
-    zeros: tuple[str, ...] = ("0.0", "0.2", "0.4", "0.6", UNIFILAR)
+    states: list[int] = field(default_factory=lambda: [2, 3, 4, 6])
+    tokens: list[int] = field(default_factory=lambda: [2, 3])
+    zeros: list[str] = field(default_factory=lambda: ["0.0", "0.2", "0.4", "0.6", UNIFILAR])
     machines: int = 60
     with_dimension: int = 20
     max_states: int = 1500
+    seed: int = 0
 
-    def cells(self) -> list[Cell]:
-        return [Cell(*kind) for kind in product(self.states, self.tokens, self.zeros)]
+    name: ClassVar[str] = "random_processes"
+    schema = Schema(
+        machines="states tokens zeros:text seed closed:flag mixed_states causal_states dimension next_token_suffices:flag"
+    )
+    smoke: ClassVar[dict] = dict(
+        states=[2, 3], tokens=[2], zeros=["0.0", "0.5", UNIFILAR], machines=4, with_dimension=1, max_states=200
+    )
 
+    def jobs(self) -> list[Job]:
+        kinds = product(sorted(self.states, reverse=True), self.tokens, self.zeros)
+        return [Job("-".join(map(str, kind)), partial(self.census, Kind(*kind))) for kind in kinds]
 
-SMOKE = Plan((2, 3), (2,), ("0.0", "0.5", UNIFILAR), machines=4, with_dimension=1, max_states=200)
+    def census(self, kind: Kind, files: Path, told: Report) -> Tables:
+        """Examine machines of one kind."""
+        generator = torch.Generator().manual_seed(self.seed + kind.seed())
+        rows = []
+        for number in range(self.machines):
+            told(number, self.machines, None)
+            found = examine(kind.draw(generator), self.max_states, number < self.with_dimension)
+            rows.append(kind._asdict() | {"seed": self.seed} | found)
+        return {"machines": pd.DataFrame(rows)}
 
-
-def draw(cell: Cell, generator: torch.Generator) -> HiddenMarkovModel:
-    """A machine of a kind."""
-    if cell.zeros == UNIFILAR:
-        return random_epsilon_machine(cell.states, cell.tokens, generator)
-    return random_hmm(cell.states, cell.tokens, generator, sparsity=float(cell.zeros))
+    def report(self, folder: RunFolder) -> str:
+        rows = folder.table("machines")
+        if rows.empty:
+            return "No machine has been examined yet."
+        lines = summary(rows)
+        figure(lines, folder.path / "random_processes.png")
+        return markdown(readable(lines))
 
 
 def examine(process: HiddenMarkovModel, max_states: int, with_dimension: bool) -> dict:
@@ -93,52 +123,23 @@ def examine(process: HiddenMarkovModel, max_states: int, with_dimension: bool) -
         causal = math.inf
     return {
         "closed": presentation.closed,
-        "mixed states": len(presentation) if presentation.closed else math.inf,
-        "causal states": causal,
+        "mixed_states": len(presentation) if presentation.closed else math.inf,
+        "causal_states": causal,
         "dimension": float(mixed_state_dimension(process, max_states=max_states)) if with_dimension else math.nan,
-        "next token suffices": next_token_sufficient(process),
+        "next_token_suffices": next_token_sufficient(process),
     }
-
-
-def measure(plan: Plan, seed: int, path: Path) -> None:
-    """Every kind that isn't in the table yet; the table is written after each."""
-    rows = [row | {"zeros": str(row["zeros"])} for row in load_table(path)]
-    done = {(row["states"], row["tokens"], row["zeros"], row["seed"]) for row in rows}
-    missing = [cell for cell in plan.cells() if (*asdict(cell).values(), seed) not in done]
-    with progress("{task.completed}/{task.total}") as bar:
-        task = bar.add_task("machines", total=len(missing) * plan.machines)
-        for cell in missing:
-            generator = torch.Generator().manual_seed(seed + hash_of(cell))
-            for number in range(plan.machines):
-                found = examine(draw(cell, generator), plan.max_states, number < plan.with_dimension)
-                rows.append(asdict(cell) | {"seed": seed} | found)
-                bar.advance(task)
-            save_table(rows, path)
-
-
-def hash_of(cell: Cell) -> int:
-    """A seed of its own for every kind, whichever are measured before."""
-    return 1_000_003 * cell.states + 10_007 * cell.tokens + sum(map(ord, cell.zeros))
-
-
-def wilson(hits: int, count: int) -> tuple[float, float]:
-    """95 % interval of a share, after Wilson (1927), J. Am. Stat. Assoc. 22, 209."""
-    share, width = hits / count, Z**2 / count
-    centre = (share + width / 2) / (1 + width)
-    half = math.sqrt(share * (1 - share) * width + width**2 / 4) / (1 + width)
-    return max(centre - half, 0.0), min(centre + half, 1.0)
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
     """A line per kind: shares with their intervals, and quartiles of the dimension."""
     lines = []
-    for (states, tokens, zeros), part in rows.groupby(["states", "tokens", "zeros"], sort=False):
-        infinite = np.isinf(part["causal states"])
+    for (states, tokens, zeros), part in rows.groupby(["states", "tokens", "zeros"]):
+        infinite = np.isinf(part["causal_states"])
         asked = part.dimension.notna()
         questions = {
             "closed": part.closed,
             "finite": ~infinite,
-            "sufficient": part["next token suffices"],
+            "sufficient": part["next_token_suffices"],
             "fractal": (infinite & (part.dimension > 0))[asked],
             "countable": (infinite & (part.dimension <= 0))[asked],
         }
@@ -152,12 +153,11 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def table(lines: pd.DataFrame) -> pd.DataFrame:
+def readable(lines: pd.DataFrame) -> pd.DataFrame:
     """The summary, for reading."""
 
-    def percent(question: str) -> list[str]:
-        triples = lines[[question, f"{question} low", f"{question} high"]].to_numpy()
-        return [f"{100 * share:.0f} ({100 * low:.0f} to {100 * high:.0f})" for share, low, high in triples]
+    def shares(question: str) -> list[str]:
+        return percent(lines, (question, f"{question} low", f"{question} high"), 0)
 
     quartiles = lines[["dimension", "dimension low", "dimension high"]].to_numpy()
     return pd.DataFrame(
@@ -166,16 +166,16 @@ def table(lines: pd.DataFrame) -> pd.DataFrame:
             "tokens": lines.tokens,
             "zeros": lines.zeros,
             "machines": lines.machines,
-            "mixed states close, %": percent("closed"),
-            "finitely many causal states, %": percent("finite"),
+            "mixed states close, %": shares("closed"),
+            "finitely many causal states, %": shares("finite"),
             "asked for the dimension": lines.asked,
-            "fractal, %": percent("fractal"),
-            "infinitely many, of dimension 0, %": percent("countable"),
+            "fractal, %": shares("fractal"),
+            "infinitely many, of dimension 0, %": shares("countable"),
             "dimension: median (middle half)": [
                 "" if math.isnan(middle) else f"{middle:.2f} ({low:.2f} to {high:.2f})"
                 for middle, low, high in quartiles
             ],
-            "next-token law gives the belief away, %": percent("sufficient"),
+            "next-token law gives the belief away, %": shares("sufficient"),
         }
     )
 
@@ -231,38 +231,5 @@ def draw_question(axes: Axes, part: pd.DataFrame, kinds: list[str], question: st
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def report(folder: Path) -> None:
-    """Tables and figure of what has been measured."""
-    rows = pd.DataFrame(load_table(folder / "machines.csv")).astype({"zeros": str})
-    lines = summary(rows)
-    save_table(lines.to_dict("records"), folder / "random_processes.csv")
-    text = markdown(table(lines))
-    with whole(folder / "random_processes.md") as temporary:
-        temporary.write_text(text)
-    figure(lines, folder / "random_processes.png")
-    print(text)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure what is missing, then write and print the table and draw the figure."""
-    parser = argparse.ArgumentParser("python -m comparisons.random_processes", description=__doc__.split("\n\n")[1])
-    parser.add_argument(
-        "--out", type=Path, default=Path("runs/random_processes"), help="folder; default runs/random_processes"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of the machines; default 0")
-    parser.add_argument("--smoke", action="store_true", help="a few small machines")
-    parser.add_argument("--replot", action="store_true", help="table and figure anew from what was measured")
-    options = parser.parse_args(arguments)
-    folder = options.out / "smoke" if options.smoke else options.out
-    folder.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(1)
-    if not options.replot:
-        measure(SMOKE if options.smoke else Plan(), options.seed, folder / "machines.csv")
-    elif not (folder / "machines.csv").is_file():
-        parser.error(f"there is nothing measured in {folder}")
-    report(folder)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command("comparisons.random_processes.RandomProcesses"))

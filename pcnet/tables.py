@@ -42,7 +42,11 @@ class Schema(dict[str, dict[str, str]]):
         kinds = self[name]
         types = {column: KINDS[kind] for column, kind in kinds.items() if KINDS[kind] is not None}
         earlier = {old: new for old, new in EARLIER.items() if old not in kinds}
-        table = pd.read_csv(path, dtype=types).rename(columns=earlier).reindex(columns=list(kinds))
+        table = (
+            pd.read_csv(path, dtype=types, float_precision="round_trip")
+            .rename(columns=earlier)
+            .reindex(columns=list(kinds))
+        )
         return table.fillna({column: "" for column, kind in kinds.items() if kind == "text"})
 
     def empty(self, name: str) -> pd.DataFrame:

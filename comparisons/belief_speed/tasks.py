@@ -100,6 +100,21 @@ class Row:
     hidden: Hidden = field(default_factory=lambda: Hidden(3, 3))
     checked: bool = True
 
+    def demanded(self) -> str:
+        """The bound, for people."""
+        return f"{self.milliseconds:g} ms" if self.bound is None else f"<= {self.bound:.3g}"
+
+    def reached(self, own: float, ratio: float) -> bool | None:
+        """Whether the bound is kept; None where it isn't known.
+
+        Args:
+            own: milliseconds of pcnet.
+            ratio: pcnet's time over the peer's; NaN where no peer was timed.
+        """
+        if self.bound is None:
+            return own <= self.milliseconds
+        return None if np.isnan(ratio) else ratio <= self.bound
+
 
 SAMPLING = ("dynamax_worker:Observe", "dynamax_worker:ObserveFused", "hmmlearn_worker:Observe")
 ROWS = {

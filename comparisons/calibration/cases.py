@@ -1,13 +1,14 @@
 """What is planted where, and what the verdict says of it."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 
-import joblib
 import numpy as np
+import pandas as pd
 
 from comparisons.calibration.plants import BEYOND, NEGATIVES, beside_controls
+from pcnet.experiments import Tables
 from pcnet.probing import DefaultBanks, Examination, ScoredControlBank, Subject, examine
 from pcnet.processes import HiddenMarkovModel, Words, even, leaky_rrxor, mess3, rrxor, words, zrr
 
@@ -47,6 +48,10 @@ MEMBERS = 39
 PERMUTATIONS = 59
 
 
+Setting = tuple[str, int, int]
+"""Process, greatest word length and width of the features."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """How many cases.
@@ -67,7 +72,7 @@ class Plan:
     beyond: int = 60
     undecidable: int = 24
     pool: int = 50
-    settings: tuple[tuple[str, int, int], ...] = SETTINGS
+    settings: list[Setting] = field(default_factory=lambda: list(SETTINGS))
 
     def cases(self) -> list["Case"]:
         """All of them, dealt evenly to the settings."""
@@ -86,9 +91,6 @@ class Plan:
             setting = UNDECIDABLE[number % len(UNDECIDABLE)]
             cases.append(Case(len(planned) + number, "undecidable", "belief", STRENGTHS[-1], *setting))
         return cases
-
-
-SMOKE = Plan(6, 3, 1, 1, 2, 19, (("rrxor", 7, 8),))
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ class Case:
     width: int
 
     @property
-    def setting(self) -> tuple[str, int, int]:
+    def setting(self) -> Setting:
         return self.process, self.length, self.width
 
     def features(self, process: HiddenMarkovModel, population: Words, generator: np.random.Generator) -> np.ndarray:
@@ -135,17 +137,18 @@ def material(name: str, length: int) -> tuple[HiddenMarkovModel, Words]:
     return process, words(process, length)
 
 
-def prepare(setting: tuple[str, int, int], pool: int, seed: int) -> tuple[tuple[str, int, int], Examination]:
-    """The setting's controls, and a large pool for each of its banks, scored."""
+@cache
+def prepare(setting: Setting, pool: int, seed: int) -> Examination:
+    """The setting's controls, and a large pool for each of its banks, scored; once in a process."""
     name, length, width = setting
     process, population = material(name, length)
     subject = Subject(process, population, population.filtered)
-    return setting, Examination.of(subject, DefaultBanks(pool, seed).banks(subject, "", width))
+    return Examination.of(subject, DefaultBanks(pool, seed).banks(subject, "", width))
 
 
-def judge(cases: Sequence[Case], examination: Examination, seed: int) -> list[dict]:
-    """A row for each case: what the verdict says, and the control that decided it."""
-    rows = []
+def judge(cases: Sequence[Case], examination: Examination, seed: int) -> Tables:
+    """What the verdict says of each case, the control that decided it, and the p value of every control's test."""
+    rows, tests = [], []
     for case in cases:
         generator = np.random.default_rng([seed, case.number])
         features = case.features(*material(case.process, case.length), generator)
@@ -158,19 +161,6 @@ def judge(cases: Sequence[Case], examination: Examination, seed: int) -> list[di
         )["planted"]
         hardest = answer.strongest
         found = {"answer": answer.answer.value, "p_value": answer.p_value, "hardest": hardest.control}
-        each = {f"p {one.control}": one.p_value for one in answer.comparisons}
-        rows.append(asdict(case) | found | {"gain": hardest.gain} | each)
-    return rows
-
-
-def run(plan: Plan, seed: int, done: set[int], jobs: int) -> Iterator[list[dict]]:
-    """Rows of the cases that are missing, a dozen at a time, as they come."""
-    missing = [case for case in plan.cases() if case.number not in done]
-    settings = list(dict.fromkeys(case.setting for case in missing))
-    with joblib.Parallel(n_jobs=jobs, return_as="generator_unordered") as workers:
-        examinations = dict(workers(joblib.delayed(prepare)(each, plan.pool, seed) for each in settings))
-        parts = []
-        for setting in settings:
-            own = [case for case in missing if case.setting == setting]
-            parts += [(own[start : start + 12], examinations[setting]) for start in range(0, len(own), 12)]
-        yield from workers(joblib.delayed(judge)(part, examination, seed) for part, examination in parts)
+        rows.append(asdict(case) | found | {"gain_over_hardest": hardest.gain})
+        tests += [{"number": case.number, "control": one.control, "p_value": one.p_value} for one in answer.comparisons]
+    return {"cases": pd.DataFrame(rows), "tests": pd.DataFrame(tests, columns=["number", "control", "p_value"])}

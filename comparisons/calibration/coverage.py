@@ -1,10 +1,8 @@
 """How often the interval of a sample holds what the same fits score on a million fresh rows."""
 
-from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 
-import joblib
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -108,15 +106,3 @@ def try_intervals(sample: Sample, batch: int, seed: int) -> list[dict]:
         ends = {"estimate": interval.estimate, "low": interval.low, "high": interval.high, "fresh": truth}
         rows.append({"number": number} | asdict(sample) | ends)
     return rows
-
-
-def run(samples: Sequence[Sample], batches: int, seed: int, done: set[tuple], jobs: int) -> Iterator[list[dict]]:
-    """Rows of the batches that are missing, as they come."""
-    missing = [
-        (sample, batch)
-        for batch in range(batches)
-        for sample in samples
-        if (*asdict(sample).values(), batch * BATCH) not in done
-    ]
-    with joblib.Parallel(n_jobs=jobs, return_as="generator_unordered") as workers:
-        yield from workers(joblib.delayed(try_intervals)(sample, batch, seed) for sample, batch in missing)

@@ -1,13 +1,14 @@
 """Error rates, power and coverage with their intervals, and whether each bound is kept."""
 
 import math
+from typing import NamedTuple
 
 import pandas as pd
 import scipy.stats
 
 from comparisons.calibration.cases import STRENGTHS
+from comparisons.shares import percent, wilson
 
-Z = 1.959964
 OWN = {
     "function of the next-token law": "p next_token",
     "function of the last k tokens": "p last_4_table",
@@ -16,14 +17,6 @@ OWN = {
     "belief of another process": "p other_process",
 }
 """The control that describes a class exactly: its own test rejects as often as the level says, the verdict less often."""
-
-
-def wilson(hits: int, count: int) -> tuple[float, float]:
-    """95 % interval of a share, after Wilson (1927), J. Am. Stat. Assoc. 22, 209."""
-    share, width = hits / count, Z**2 / count
-    centre = (share + width / 2) / (1 + width)
-    half = math.sqrt(share * (1 - share) * width + width**2 / 4) / (1 + width)
-    return max(centre - half, 0.0), min(centre + half, 1.0)
 
 
 def line(name: str, hits: int, count: int) -> dict:
@@ -90,16 +83,15 @@ def coverage(samples: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame([*lines, line("all", int(hit.sum()), len(hit))])
 
 
-def percent(lines: pd.DataFrame, names: tuple[str, str, str] = ("share", "low", "high")) -> list[str]:
-    """Shares with their intervals."""
-    return [
-        "" if math.isnan(share) else f"{100 * share:.1f} ({100 * low:.1f} to {100 * high:.1f})"
-        for share, low, high in lines[list(names)].to_numpy(float)
-    ]
+class Bound(NamedTuple):
+    """What was demanded, and whether it is kept."""
+
+    kept: bool
+    text: str
 
 
-def bounds(rows: pd.DataFrame, samples: pd.DataFrame) -> list[str]:
-    """Every bound, what was found, and whether it is kept."""
+def bounds(rows: pd.DataFrame, samples: pd.DataFrame) -> list[Bound]:
+    """Every bound and what was found."""
     negatives, positives = rows[rows.group == "negative"], rows[rows.group == "positive"]
     wrong, found = int((negatives.answer == "yes").sum()), int((positives.answer == "yes").sum())
     most, least = int(0.07 * len(negatives)), math.ceil(0.95 * len(positives))
@@ -107,23 +99,22 @@ def bounds(rows: pd.DataFrame, samples: pd.DataFrame) -> list[str]:
     worst = classes.sort_values("excess p").iloc[0]
     unable = rows[rows.group == "undecidable"]
     honest = int((unable.answer == "not decidable here").sum())
-    held = coverage(samples)["share"]
+    held, strengths = coverage(samples)["share"], ", ".join(f"{strength:g}" for strength in STRENGTHS)
     return [
-        say(wrong <= most, f"{wrong} of {len(negatives)} negatives are called yes; at most {most} may be"),
-        say(
+        Bound(wrong <= most, f"{wrong} of {len(negatives)} negatives are called yes; at most {most} may be"),
+        Bound(
             worst["excess p"] > 0.05 / len(classes),
             f"the worst class, {worst['cases']}: {worst['yes']} of {worst['count']}, p = {worst['excess p']:.2g} for more "
             f"than 5 %, before correcting for {len(classes)} classes",
         ),
-        say(
+        Bound(
             found >= least,
-            f"{found} of {len(positives)} positives at strengths {', '.join(f'{s:g}' for s in STRENGTHS)} are found; at "
-            f"least {least} must be",
+            f"{found} of {len(positives)} positives at strengths {strengths} are found; at least {least} must be",
         ),
-        say(
+        Bound(
             honest == len(unable), f"{honest} of {len(unable)} beliefs that a control determines are called undecidable"
         ),
-        say(
+        Bound(
             0.93 <= held.iloc[-1] <= 0.97,
             f"intervals hold the score on fresh rows in {100 * held.iloc[-1]:.1f} % of {len(samples)} samples "
             f"({100 * held.iloc[:-1].min():.1f} to {100 * held.iloc[:-1].max():.1f} % by kind); 93 to 97 % are wanted",
@@ -131,6 +122,25 @@ def bounds(rows: pd.DataFrame, samples: pd.DataFrame) -> list[str]:
     ]
 
 
-def say(kept: bool, text: str) -> str:
-    """A sentence that begins with whether it is so."""
-    return f"{'kept' if kept else 'NOT KEPT'}: {text}"
+def readable(rows: pd.DataFrame, samples: pd.DataFrame) -> list[pd.DataFrame]:
+    """The tables for people: negatives by class, positives by strength and by setting, coverage."""
+    wrong = errors(rows)
+    negatives = named(wrong, "negatives", "called yes").assign(
+        **{
+            "p of more than 5 %": [f"{p:.2g}" for p in wrong["excess p"]],
+            "its own control's test rejects, %": percent(wrong, ("own control rejects", "own low", "own high"), 1),
+        }
+    )
+    return [
+        negatives,
+        named(power(rows), "strength (belief / noise)", "found"),
+        named(by_setting(rows), f"strength {min(STRENGTHS):g} or more", "found"),
+        named(coverage(samples), "sampled rows", "hold the fresh score"),
+    ]
+
+
+def named(lines: pd.DataFrame, cases: str, answer: str) -> pd.DataFrame:
+    """Lines of shares under names for people."""
+    intervals = percent(lines, ("share", "low", "high"), 1)
+    columns = {cases: lines["cases"], "cases": lines["count"], answer: lines["yes"], "% (95 % interval)": intervals}
+    return pd.DataFrame(columns)

@@ -54,17 +54,17 @@ class Circuit:
             ]
             self.output = GaussianErrorCell("eq", n_units=widths[-1], batch_size=batch, key=key)
             self.wire()
-            self.project, self.advance, self.learn = (
-                MethodProcess("project"),
-                MethodProcess("advance"),
-                MethodProcess("learn"),
-            )
-            for synapse, cell in zip(self.sweep, [*self.swept, self.output]):
-                self.project.then(synapse.advance_state).then(cell.advance_state)
-            for part in (*self.down, *self.values, *self.up, *self.errors):
-                self.advance.then(part.advance_state)
-            for synapse in self.up:
-                self.learn.then(synapse.evolve)
+            self.schedule()
+
+    def schedule(self) -> None:
+        """What happens in a sweep, in an iteration and in learning, in this order."""
+        self.project, self.advance, self.learn = map(MethodProcess, ("project", "advance", "learn"))
+        for synapse, cell in zip(self.sweep, [*self.swept, self.output]):
+            self.project.then(synapse.advance_state).then(cell.advance_state)
+        for part in (*self.down, *self.values, *self.up, *self.errors):
+            self.advance.then(part.advance_state)
+        for synapse in self.up:
+            self.learn.then(synapse.evolve)
 
     def wire(self) -> None:
         for i, error in enumerate(self.errors):

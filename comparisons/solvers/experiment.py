@@ -12,7 +12,7 @@ from comparisons.kept import markdown
 from comparisons.solvers.picture import draw
 from comparisons.solvers.points import DIGITS, LINEAR, Point, make
 from comparisons.solvers.race import DEMANDED, measure
-from comparisons.solvers.tables import summary, verdict
+from comparisons.solvers.tables import exceptions, standing, summary
 from pcnet.experiments import Experiment, Job, Report, RunFolder, Schema, Tables
 
 WITHOUT_TANH = Point(LINEAR, 20, 64, 64)
@@ -100,4 +100,4 @@ class Solvers(Experiment):
             return "Nothing has been measured yet."
         times, courses = (pd.concat([folder.part(part, name) for part in measured]) for name in self.schema)
         draw(courses.reset_index(drop=True), folder.path / "solvers.png")
-        return markdown(summary(times)) + "\n" + verdict(times)
+        return "\n".join([markdown(summary(times)), markdown(standing(times).round(3)), exceptions(times)])

@@ -1,4 +1,4 @@
-"""What was measured, as a table and as a verdict."""
+"""What was measured, point by point, and where the default solver stands."""
 
 import pandas as pd
 
@@ -37,83 +37,67 @@ def ratio(row: pd.Series) -> str:
     return ("" if row.arrived else "> ") + f"{row.ratio:.3g}" + spread
 
 
-def verdict(rows: pd.DataFrame) -> str:
-    """What was set out to be reached, and whether it was. A ratio whose quartiles hold 1 is a tie."""
-    rows = rows.assign(
-        point=[f"{weights} {depth}x{width} batch {batch}" for depth, width, weights, batch in rows[KEY].to_numpy()]
-    )
-    default = rows[rows.solver == DEFAULT]
-    there = default.arrived.sum()
-    parts = [f"converged: the default solver at {there} of {len(default)} points"]
-    parts += by_themselves(rows, default)
-    parts += against_errors(rows[rows.solver == ERRORS])
-    for solver, kind in ((PLAIN, "plain"), (VALUES, "with momentum or without")):
-        parts += against_values(rows[(rows.solver == solver) & (rows.depth == DEMANDED)], kind)
-    return "\n".join(f"* {part}" for part in parts) + "\n"
+ENOUGH = 20
+"""Times the default's time that tuned descent in values was meant to take."""
 
 
-def by_themselves(rows: pd.DataFrame, default: pd.DataFrame) -> list[str]:
-    """Among solvers that set themselves."""
-    others = rows[~rows.solver.isin([DEFAULT, *TUNED])]
-    rivals, early = others[others.arrived], others[~others.arrived & (others.ratio < 1)]
-    ahead, level = rivals[rivals.ratio_high < 1], rivals[tied(rivals)]
-    missing = set(default[~default.arrived].point)
-    behind = set(ahead.point) | missing
-    ties = set(level.point) - behind
-    text = f"among solvers that set themselves: the default is first at {len(default) - len(behind | ties)}"
-    parts = [f"{text} of {len(default)} points, tied at {len(ties)}, behind at {len(behind)}"]
-    parts += [f"ahead of the default: {named(ahead)}"] if len(ahead) else []
-    parts += [f"tied with the default: {named(level)}"] if len(level) else []
-    parts += [f"given up before the default's time, without hope: {named(early)}"] if len(early) else []
-    return parts + ([f"the default did not arrive: {', '.join(sorted(missing))}"] if missing else [])
+def standing(rows: pd.DataFrame) -> pd.DataFrame:
+    """The default beside those that set themselves, and beside every tuned descent, over points.
+
+    A ratio whose quartiles hold 1 is a tie. The default is behind where another is faster, and where it does not arrive
+    itself. Times are ratios to the default's; of a solver that was stopped, the ratio is a bound from below.
+    """
+    rows = with_points(rows)
+    deep = rows.depth == DEMANDED
+    groups = {
+        "all that set themselves": ~rows.solver.isin([DEFAULT, *TUNED]),
+        ERRORS: rows.solver == ERRORS,
+        f"{PLAIN}, depth {DEMANDED}": (rows.solver == PLAIN) & deep,
+        f"{VALUES}, depth {DEMANDED}": (rows.solver == VALUES) & deep,
+    }
+    missing = set(rows[(rows.solver == DEFAULT) & ~rows.arrived].point)
+    lines = [beside(name, rows[chosen], missing) for name, chosen in groups.items() if chosen.any()]
+    return pd.DataFrame(lines)
 
 
-def against_errors(errors: pd.DataFrame) -> list[str]:
-    """Beside descent in errors that an oracle has tuned."""
-    there = errors[errors.arrived]
-    if there.empty:
-        return [f"descent in errors, tuned at every point by an oracle, arrived at none of {len(errors)} points"]
-    ahead, level = there[there.ratio_high < 1], there[tied(there)]
-    spread = f"{there.ratio.median():.2g} times the default's time"
-    parts = [
-        f"descent in errors, tuned at every point by an oracle, takes {spread} where it arrives (median; "
-        f"{there.ratio.min():.2g} to {there.ratio.max():.2g}); {stops(errors)}it is faster at {len(ahead)} of {len(errors)} "
-        f"points, tied at {len(level)}"
-    ]
-    parts += [f"faster than the default: {named(ahead)}"] if len(ahead) else []
-    steps = there.iterations
-    return [*parts, f"its iterations: {steps.median():.0f} (median; {steps.min()} to {steps.max()})"]
+def beside(name: str, others: pd.DataFrame, missing: set[str]) -> dict:
+    """A line of `standing`; `missing` are the points at which the default does not arrive."""
+    points, there, stopped = set(others.point), others[others.arrived], others[~others.arrived]
+    behind = set(there[there.ratio_high < 1].point) | (missing & points)
+    tied = set(there[ties(there)].point) - behind
+    return {
+        "compared with the default": name,
+        "points": len(points),
+        "default first": len(points - behind - tied),
+        "tied": len(tied),
+        "behind": len(behind),
+        "stopped": len(stopped),
+        "before the default's time": int((stopped.ratio < 1).sum()),
+        "median time": there.ratio.median(),
+        "least": others.ratio.min(),
+        "most": others.ratio.max(),
+        f"at least {ENOUGH} times": int((others.ratio >= ENOUGH).sum()),
+        "median iterations": there.iterations.median(),
+    }
 
 
-def stops(rows: pd.DataFrame) -> str:
-    """How often solvers did not arrive; some are given up before the default's time, because they promise to take far longer."""
-    stopped = rows[~rows.arrived]
-    early = (
-        f" ({(stopped.ratio < 1).sum()} of them given up before the default's time)"
-        if (stopped.ratio < 1).any()
-        else ""
-    )
-    return f"stopped before it arrived at {len(stopped)}{early}; " if len(stopped) else ""
+def exceptions(rows: pd.DataFrame) -> str:
+    """Points at which the default does not arrive, or another solver is as fast or faster, with ratios."""
+    rows = with_points(rows)
+    default, others = rows[rows.solver == DEFAULT], rows[(rows.solver != DEFAULT) & rows.arrived]
+    parts = [f"the default arrives at {default.arrived.sum()} of {len(default)} points"]
+    parts += [f"it does not arrive: {point}" for point in default[~default.arrived].point]
+    for words, chosen in (("faster than the default", others.ratio_high < 1), ("tied with the default", ties(others))):
+        found = [f"{row.point}, {row.solver}, {ratio(row)}" for _, row in others[chosen].iterrows()]
+        parts += [f"{words}: {'; '.join(found)}"] if found else []
+    return "\n".join(f"* {part}" for part in parts)
 
 
-def against_values(values: pd.DataFrame, kind: str) -> list[str]:
-    """Beside descent in values that an oracle has tuned, at the depth for which 20 times was demanded."""
-    if values.empty:
-        return []
-    stopped, enough = ~values.arrived, values.ratio >= 20
-    least, most = values.loc[values.ratio.idxmin()], values.loc[values.ratio.idxmax()]
-    spread = " to ".join(("" if row.arrived else "more than ") + f"{row.ratio:.3g}" for row in (least, most))
-    parts = [
-        f"descent in values, {kind}, tuned at every point by an oracle, at depth {DEMANDED}: {spread} times the default's time; "
-        f"at least 20 times at {int(enough.sum())} of {len(values)} points ({int((enough & stopped).sum())} of them stopped there)"
-    ]
-    return parts + ([f"below 20 times: {named(values[~enough], solver=False)}"] if not enough.all() else [])
+def with_points(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with the names of their points."""
+    names = [f"{weights} {depth}x{width} batch {batch}" for depth, width, weights, batch in rows[KEY].to_numpy()]
+    return rows.assign(point=names)
 
 
-def tied(rows: pd.DataFrame) -> pd.Series:
+def ties(rows: pd.DataFrame) -> pd.Series:
     return (rows.ratio_low <= 1) & (rows.ratio_high >= 1)
-
-
-def named(rows: pd.DataFrame, solver: bool = True) -> str:
-    """Points, with ratios."""
-    return "; ".join(f"{row.point}{f', {row.solver},' if solver else ''} {ratio(row)}" for _, row in rows.iterrows())

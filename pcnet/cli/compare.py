@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from pcnet.experiments.command import OPTIONS, conduct
+from pcnet.experiments.door import OPTIONS, conduct
 
 HELP = f"""\
 usage: pcnet compare [CONFIG] [--SETTING VALUE ...] [options]

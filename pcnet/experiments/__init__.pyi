@@ -1,4 +1,4 @@
-from .command import command as command
+from .door import command as command
 from .errors import ConfigError as ConfigError
 from .errors import RunFailed as RunFailed
 from .executors import Executor as Executor

@@ -43,7 +43,7 @@ class Silent:
 
 
 @dataclass(frozen=True)
-class Bench:
+class Desk:
     """Where jobs are done and results go.
 
     Args:
@@ -75,7 +75,7 @@ class Executor(abc.ABC):
     """
 
     @abc.abstractmethod
-    def do(self, jobs: Sequence[Job], bench: Bench) -> list[str]:
+    def do(self, jobs: Sequence[Job], desk: Desk) -> list[str]:
         """Do all jobs that can be done; says which failed. A failure stops only the jobs that need its part."""
 
 
@@ -83,11 +83,11 @@ class Executor(abc.ABC):
 class InThisProcess(Executor):
     """One job after the other, here: slower, but errors keep their tracebacks."""
 
-    def do(self, jobs: Sequence[Job], bench: Bench) -> list[str]:
+    def do(self, jobs: Sequence[Job], desk: Desk) -> list[str]:
         waiting = list(jobs)
-        while job := bench.ready(waiting):
+        while job := desk.ready(waiting):
             waiting.remove(job)
-            bench.keep(job, job.work(bench.folder.path, lambda *told, part=job.part: bench.view.progress(part, *told)))
+            desk.keep(job, job.work(desk.folder.path, lambda *told, part=job.part: desk.view.progress(part, *told)))
         return [f"{job.part} needs {', '.join(job.needs)}" for job in waiting]
 
 
@@ -108,22 +108,22 @@ class LocalWorkers(Executor):
         if self.count is not None and self.count < 1:
             raise ValueError(f"count must be at least 1, got {self.count}")
 
-    def do(self, jobs: Sequence[Job], bench: Bench) -> list[str]:
+    def do(self, jobs: Sequence[Job], desk: Desk) -> list[str]:
         failures: list[str] = []
         for alone in (False, True):
             todo = [job for job in jobs if job.alone == alone]
             count = 1 if alone else self.count or joblib.cpu_count()
             if todo:
-                failures += _Pool(min(count, len(todo)), bench).do(todo)
+                failures += _Pool(min(count, len(todo)), desk).do(todo)
         return failures
 
 
 class _Pool:
     """Worker processes that do jobs in order."""
 
-    def __init__(self, count: int, bench: Bench) -> None:
+    def __init__(self, count: int, desk: Desk) -> None:
         self.count = count
-        self.bench = bench
+        self.desk = desk
         context = get_context("spawn")
         self.messages = context.Queue()
         self.pool = ProcessPoolExecutor(count, mp_context=context, initializer=_enter, initargs=(self.messages,))
@@ -133,9 +133,9 @@ class _Pool:
         waiting, failures = list(todo), []
         try:
             while True:
-                while len(running) < self.count and (job := self.bench.ready(waiting)):
+                while len(running) < self.count and (job := self.desk.ready(waiting)):
                     waiting.remove(job)
-                    running[self.pool.submit(_work, job, self.bench.folder.path)] = job
+                    running[self.pool.submit(_work, job, self.desk.folder.path)] = job
                 if not running:
                     break
                 done, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
@@ -154,13 +154,13 @@ class _Pool:
             raise RunFailed(f"{job.part}: a worker process died") from error
         if error is not None:
             return f"{job.part} failed: {type(error).__name__}: {error}"
-        self.bench.keep(job, future.result())
+        self.desk.keep(job, future.result())
         return ""
 
     def _listen(self) -> None:
         while True:
             try:
-                self.bench.view.progress(*self.messages.get_nowait())
+                self.desk.view.progress(*self.messages.get_nowait())
             except Empty:
                 return
 

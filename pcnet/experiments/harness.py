@@ -10,7 +10,7 @@ import yaml
 
 from pcnet.experiments import earlier
 from pcnet.experiments.errors import ConfigError, RunFailed
-from pcnet.experiments.executors import Bench, Executor, LocalWorkers, Silent, View
+from pcnet.experiments.executors import Desk, Executor, LocalWorkers, Silent, View
 from pcnet.experiments.experiment import Borrowed, Experiment, Job
 from pcnet.experiments.run_folder import RunFolder
 from pcnet.experiments.settings import Settings, build, differences, read, resolve
@@ -86,7 +86,7 @@ def open_folder(folder: RunFolder, settings: Settings) -> None:
 def _do(experiment: Experiment, jobs: Sequence[Job], folder: RunFolder, executor: Executor, view: View) -> list[str]:
     todo = [job for job in jobs if not folder.has(job.part)]
     view.begin(len(jobs), len(jobs) - len(todo), experiment.headline())
-    return executor.do(todo, Bench(folder, view, experiment.said))
+    return executor.do(todo, Desk(folder, view, experiment.said))
 
 
 def _borrow(borrowed: Borrowed, executor: Executor, view: View, stack: ExitStack) -> list[str]:

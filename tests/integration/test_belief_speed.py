@@ -3,10 +3,13 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from comparisons.belief_speed.__main__ import main, summary
+from comparisons.belief_speed import BeliefSpeed
+from comparisons.belief_speed.experiment import compared
 from comparisons.belief_speed.tasks import ROWS, Hidden, error, filtered
+from pcnet.experiments import command
 from pcnet.processes import HiddenMarkovModel, mess3
 
 
@@ -29,24 +32,26 @@ def test_the_reference_is_a_product_of_matrices() -> None:
 
 
 def test_a_ratio_is_paired_and_judged_by_its_median() -> None:
-    found = summary(ROWS["filter3"], [1.0, 2.0, 30.0], [2.0, 1.0, 40.0])
-    assert found["ratio"] == 0.75
-    assert found["reached"] == "yes"
-    assert summary(ROWS["filter3"], [3.0], [2.0])["reached"] == "no"
-    assert summary(ROWS["words"], [201.0], None)["reached"] == "no"
+    found = compared([1.0, 2.0, 30.0], [2.0, 1.0, 40.0])
+    assert found["ratio"] == 0.75 and (found["pcnet_ms"], found["peer_ms"]) == (2.0, 2.0)
+    assert ROWS["filter3"].reached(2.0, 0.75) and not ROWS["filter3"].reached(3.0, 1.5)
+    assert ROWS["filter3"].reached(3.0, np.nan) is None  # nobody beside it
+    assert ROWS["words"].reached(199.0, np.nan) and not ROWS["words"].reached(201.0, np.nan)
 
 
 @pytest.mark.slow
 def test_shortened_and_again_from_its_files(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    assert main(["--smoke", "--out", str(tmp_path)]) == 0
+    arguments = ["--smoke", "--out", str(tmp_path), "--workers", "0"]
+    assert command("comparisons.belief_speed.BeliefSpeed", arguments) == 0
     table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
     assert len(table) == 5
-    assert main(["--replot", "--smoke", "--out", str(tmp_path)]) == 0
+    timed = pd.read_csv(tmp_path / "belief_speed.csv")
+    assert sorted(timed["row"]) == ["filter3", "mixed_states", "words"] and (timed["pcnet_ms"] > 0).all()
+    assert command("comparisons.belief_speed.BeliefSpeed", [*arguments, "--replot"]) == 0
     assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")] == table
 
 
-def test_nothing_measured_is_said(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main(["--replot", "--out", str(tmp_path)])
-    assert ended.value.code == 2
-    assert str(tmp_path) in capsys.readouterr().err
+@pytest.mark.parametrize("setting", [{"rows": ("filter5",)}, {"rounds": 0}, {"burst": 0.0}])
+def test_what_cannot_be_timed_is_refused(setting: dict) -> None:
+    with pytest.raises(ValueError, match=next(iter(setting))):
+        BeliefSpeed(**setting)

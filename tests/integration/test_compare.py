@@ -18,7 +18,7 @@ from pcnet.cli import verbs as cli
 from pcnet.experiments import InThisProcess, LocalWorkers, RunFolder, run
 from pcnet.experiments import settings as configuration
 from pcnet.experiments.beliefs import BeliefComparison
-from pcnet.experiments.command import folder_name, split
+from pcnet.experiments.door import folder_name, split
 from pcnet.report.schema import SCHEMA
 
 ROOT = Path(__file__).parents[2]
@@ -248,29 +248,6 @@ def test_resolved_settings_resolve_to_themselves() -> None:
     for path in CONFIGS:
         resolved = configuration.resolve(configuration.read(path))
         assert configuration.resolve(yaml.safe_load(yaml.safe_dump(resolved))) == resolved
-
-
-def test_the_commands_in_the_readme_run_shortened(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked_to_run: list
-) -> None:
-    commands = re.findall(r"^(?:\$ )?(?:.*&& )?pcnet (compare.*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
-    assert commands, "the README shows no command"
-    monkeypatch.chdir(tmp_path)
-    import shlex
-
-    for command in dict.fromkeys(commands):
-        words = shlex.split(command, comments=True)
-        if "--replot" not in words:
-            assert cli.main([*words, "--smoke"]) == 0, command
-    assert len(asked_to_run) >= 2
-
-
-def test_the_python_in_the_readme_runs(capsys: pytest.CaptureFixture) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert blocks
-    for block in blocks:
-        exec(compile(block, "README.md", "exec"), {})
-    assert "[64, 10, 4, 64]" in capsys.readouterr().out
 
 
 def test_help_is_quick_and_says_what_there_is() -> None:

@@ -14,7 +14,7 @@ from comparisons.solvers.course import Course
 from comparisons.solvers.minima import GOAL, Minima
 from comparisons.solvers.points import Point, make
 from comparisons.solvers.race import DEFAULT, ERRORS, PLAIN, VALUES, Bench
-from comparisons.solvers.tables import verdict
+from comparisons.solvers.tables import exceptions, standing
 from pcnet import CurvedProblem, EnergyPoint, Euler, GaussNewton, Inference, Momentum, NewtonCG
 from pcnet.experiments import command
 from pcnet.files import whole
@@ -79,8 +79,8 @@ def line(solver: str, depth: int, ratio: tuple[float, float, float], arrived: bo
     }
 
 
-def test_the_verdict_on_solvers() -> None:
-    """Five points: first, tied, behind, not there, and first with a rival that is quick but does not arrive."""
+def test_where_the_default_solver_stands() -> None:
+    """Five points: first, tied, behind, not there, and first with another that is quick but does not arrive."""
     one = (1.0, 1.0, 1.0)
     rows = pd.DataFrame(
         [
@@ -101,22 +101,16 @@ def test_the_verdict_on_solvers() -> None:
             line(ERRORS, 40, (0.3, 0.3, 0.3), arrived=False, iterations=99),
         ]
     )
-    text = verdict(rows)
-    assert "converged: the default solver at 4 of 5 points" in text
-    assert "the default is first at 2 of 5 points, tied at 1, behind at 2" in text
-    assert "ahead of the default: gain 1.0 21x8 batch 1, Newton-CG, 0.8 (0.70 to 0.90)" in text
-    assert "tied with the default: gain 1.0 10x8 batch 1, Newton-CG, 0.99" in text
-    assert "the default did not arrive: gain 1.0 20x8 batch 1" in text
-    assert "takes 1.8 times the default's time where it arrives (median; 0.5 to 3)" in text
-    assert "stopped before it arrived at 1 (1 of them given up before the default's time); it is" in text
-    assert "given up before the default's time, without hope: gain 1.0 40x8 batch 1, Newton-CG, > 0.1" in text
-    assert "it is faster at 1 of 5 points, tied at 1" in text
-    assert "its iterations: 32 (median; 20 to 50)" in text
-    assert "at depth 20: 13.5 to more than 22 times the default's time; at least 20 times at 1 of 2 points" in text
-    assert "(1 of them stopped there)" in text
-    assert "below 20 times: gain 1.0 20x8 batch 64 13.5" in text
-    plain = next(line for line in text.splitlines() if "descent in values, plain," in line)
-    assert "more than 22.5 times the default's time; at least 20 times at 1 of 1 points" in plain
+    found = standing(rows).set_index("compared with the default")
+    alone, errors, plain, values = (found.loc[name] for name in found.index)
+    counts = ["points", "default first", "tied", "behind", "stopped", "before the default's time"]
+    assert alone[counts].tolist() == [5, 2, 1, 2, 1, 1]
+    assert errors[counts].tolist() == [5, 2, 1, 2, 1, 1]  # the default does not arrive at one of the two
+    assert errors["median time"] == 1.8 and errors["median iterations"] == 32.5
+    assert plain[["points", "stopped", "least", "at least 20 times"]].tolist() == [1, 1, 22.5, 1]
+    assert values[["points", "stopped", "least", "most", "at least 20 times"]].tolist() == [2, 1, 13.5, 22, 1]
+    named = exceptions(rows)
+    assert [f"{depth}x8" in named for depth in (5, 10, 20, 21, 40)] == [True, True, True, True, False]
 
 
 class Valley(CurvedProblem):

@@ -28,7 +28,7 @@ from pcnet.experiments import (
     command,
     run,
 )
-from pcnet.experiments.executors import Bench
+from pcnet.experiments.executors import Desk
 from pcnet.experiments.settings import resolve
 
 SQUARES = f"{__name__}.Squares"
@@ -121,17 +121,17 @@ def settings(class_path: str = SQUARES, **arguments: object) -> dict:
 class OnAnotherDisk(Executor):
     """Does every job in a folder of its own, into which the files of the run are carried, and back."""
 
-    def do(self, jobs: Sequence[Job], bench: Bench) -> list[str]:
+    def do(self, jobs: Sequence[Job], desk: Desk) -> list[str]:
         waiting = list(jobs)
-        while job := bench.ready(waiting):
+        while job := desk.ready(waiting):
             waiting.remove(job)
             with tempfile.TemporaryDirectory() as private:
-                for path in bench.folder.path.glob("*.txt"):
+                for path in desk.folder.path.glob("*.txt"):
                     shutil.copy(path, private)
                 tables = job.work(Path(private), lambda *_: None)
                 for path in Path(private).iterdir():
-                    shutil.copy(path, bench.folder.path)
-            bench.keep(job, tables)
+                    shutil.copy(path, desk.folder.path)
+            desk.keep(job, tables)
         return []
 
 
@@ -212,7 +212,7 @@ def test_the_number_of_workers_is_that_of_the_processors_this_process_may_use(
 ) -> None:
     counts = []
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "2")
-    monkeypatch.setattr("pcnet.experiments.executors._Pool.__init__", lambda pool, count, bench: counts.append(count))
+    monkeypatch.setattr("pcnet.experiments.executors._Pool.__init__", lambda pool, count, desk: counts.append(count))
     monkeypatch.setattr("pcnet.experiments.executors._Pool.do", lambda pool, todo: [])
     run(settings(numbers=[1, 2, 3, 4]), tmp_path, LocalWorkers())
     assert counts == [2, 1]  # and alone what is timed

@@ -7,8 +7,8 @@ import torch
 from matplotlib import image
 
 from pcnet.cli import verbs as cli
+from pcnet.cli.probe import answer
 from pcnet.processes import filter_beliefs, mess3, next_token_law, rrxor, sample
-from pcnet.report import probe_picture
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def summary(files):
 
 @pytest.fixture
 def undrawn(monkeypatch):
-    monkeypatch.setattr(probe_picture, "draw_probe", lambda *_: None)
+    monkeypatch.setattr(answer, "draw_probe", lambda *_: None)
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -9,7 +9,7 @@ from sklearn.decomposition import PCA
 
 from pcnet.cli.probe import arrays, judgement
 from pcnet.cli.probe.controls import beside, of_tokens, untrained_networks
-from pcnet.cli.probe.judgement import judge
+from pcnet.cli.probe.judgement import verdict_on
 from pcnet.cli.probe.question import Question
 from pcnet.cli.probe.readings import readings_of
 from pcnet.probing import ShuffledBeliefs, ShuffledEverywhere, ShuffledKeepingLastToken, reservoir
@@ -93,7 +93,7 @@ def test_the_verdict_says_yes_to_a_planted_yes_and_no_to_a_planted_no(question, 
     monkeypatch.setattr(judgement, "PERMUTATIONS", 39)
     symbols = question.rows.last_tokens.numpy()
     last = np.eye(2)[symbols] @ np.random.default_rng(1).standard_normal((2, 16))
-    verdict, text = judge(question, {"planted": planted(question), "last": last}, None, 0, silent)
+    verdict, text = verdict_on(question, {"planted": planted(question), "last": last}, None, 0, silent)
     assert [site.answer.value for site in verdict.sites] == ["yes", "no"]
     assert verdict["planted"].p_value == 0.05 and "planted: yes" in text and "last: no" in text
     assert verdict.features == (16, 16)
@@ -117,7 +117,7 @@ def test_a_verdict_takes_all_words_and_says_how_many_are_missing(question):
         lost = len(set(possible) - words)
         if lost:
             break
-    verdict, text = judge(few, {"site": planted(few)}, None, 0, silent)
+    verdict, text = verdict_on(few, {"site": planted(few)}, None, 0, silent)
     assert verdict is None
     assert f"{lost} of the {len(possible)} of length {length} are missing" in text
 
@@ -125,14 +125,14 @@ def test_a_verdict_takes_all_words_and_says_how_many_are_missing(question):
 def test_no_verdict_where_equal_words_differ(question):
     features = planted(question)
     features[17] += 1  # sequence 2, position 5
-    verdict, text = judge(question, {"site": features}, None, 0, silent)
+    verdict, text = verdict_on(question, {"site": features}, None, 0, silent)
     assert verdict is None and "site differs by 1 after equal tokens" in text
     assert "(sequences 2 and " in text and "position 5)" in text
 
 
 def test_nothing_is_decided_on_mess3_by_the_verdict():
     question = asked(mess3(), 1500, 4)
-    verdict, text = judge(question, {"site": question.targets}, None, 0, silent)
+    verdict, text = verdict_on(question, {"site": question.targets}, None, 0, silent)
     assert verdict.sites[0].answer.value == "not decidable here"
     assert "On all 120 words of up to 4 tokens:" in text  # 3 + 9 + 27 + 81
 

@@ -3,12 +3,14 @@
 import pandas as pd
 
 from comparisons import probe_speed
+from pcnet.experiments import command
 
 SHUFFLES = "3 shuffles, 300 orders"
 
 
 def test_smoke(tmp_path) -> None:
-    assert probe_speed.main(["--smoke", "--threads", "1", "--out", str(tmp_path)]) == 0
+    arguments = ["--smoke", "--threads", "1", "--out", str(tmp_path), "--workers", "0"]
+    assert command("comparisons.probe_speed.ProbeSpeed", arguments) == 0
     table = pd.read_csv(tmp_path / "probe_speed.csv").set_index("part")
     costs = table["seconds"]
     assert abs(costs["all together"] - costs.loc[:SHUFFLES].sum()) < 1e-9

@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from comparisons.model_pictures import by_model
 from pcnet.experiments import command
 
 NAME = "comparisons.redundancy.Redundancy"
@@ -28,3 +29,12 @@ def test_smoke_measures_once_and_draws_again(tmp_path: Path, capsys: pytest.Capt
 
 def test_replot_needs_something_measured(tmp_path: Path) -> None:
     assert command(NAME, ["--replot", "--out", str(tmp_path)]) == 2
+
+
+def test_rows_stand_in_the_order_of_the_models() -> None:
+    rows = pd.DataFrame(
+        {"process": list("bbaa"), "model": ["gru", "transformer", "unheard of", "gru"], "row": range(4)}
+    )
+    assert by_model(rows)["row"].tolist() == [3, 2, 1, 0]
+    again = pd.concat([rows, rows.assign(row=rows["row"] + 4)], ignore_index=True)
+    assert by_model(again)["row"].tolist() == [3, 7, 2, 6, 1, 5, 0, 4]

@@ -276,6 +276,18 @@ def test_where_nothing_can_be_decided_no_copy_is_made():
     assert ask({"belief": whole.words.filtered}).answer is Answer.UNDECIDABLE
 
 
+def test_default_banks_are_drawn_in_one_order():
+    """Published verdicts hang on these draws: other processes first, then the reservoirs by their radius."""
+    whole, generator = subject(rrxor(), 4), np.random.default_rng(7)
+    banks = {bank.name: bank.members for bank in DefaultBanks(2, seed=7).banks(whole, "", 3)}
+    expected = {"other_process": [other_belief(whole.words, 5, 2, generator) for _ in range(2)]}
+    for radius in (0.5, 0.9, 1.2):
+        expected[f"reservoir_{radius}"] = [reservoir(whole.words, 3, radius, generator) for _ in range(2)]
+    assert banks.keys() == expected.keys()
+    for name, members in expected.items():
+        np.testing.assert_array_equal(banks[name], members)
+
+
 def test_one_entry_gives_what_its_parts_give():
     """Banks by width and by site, asked for once, against banks that were made and scored by hand."""
     whole, asked = subject(rrxor(), 6), []

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from pcnet.cli.probe import arrays
 from pcnet.cli.probe.account import summary_of, text
-from pcnet.cli.probe.judgement import judge
+from pcnet.cli.probe.judgement import verdict_on
 from pcnet.cli.probe.question import Question
 from pcnet.cli.probe.readings import readings_of
 from pcnet.cli.probe.scores import decoded_beliefs, scores_of
@@ -23,7 +23,7 @@ FOLDER = Path("runs/probe")
 Sites = dict[str, Float[np.ndarray, "N D"]]
 
 
-def answer(known: argparse.Namespace, rest: list[str], progress: Callable[[str], None]) -> str:
+def run(known: argparse.Namespace, rest: list[str], progress: Callable[[str], None]) -> str:
     """Writes the folder, and gives what there is to print.
 
     Args:
@@ -44,7 +44,7 @@ def answer(known: argparse.Namespace, rest: list[str], progress: Callable[[str],
         scratch = stack.enter_context(arrays.scratch(folder))
         sites = {name: stack.enter_context(arrays.floating(each, scratch)) for name, each in found.items()}
         scores = scores_of(question, sites, logits, scratch, known.permutations, known.seed, progress)
-        verdict, said = judge(question, sites, logits, known.seed, progress) if known.verdict else (None, "")
+        verdict, said = verdict_on(question, sites, logits, known.seed, progress) if known.verdict else (None, "")
         progress("drawing")
         decoded = {name: decoded_beliefs(question, features) for name, features in sites.items()}
         readings = readings_of(question, sites, decoded)

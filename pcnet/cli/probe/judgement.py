@@ -42,7 +42,7 @@ class NoVerdict(Exception):
     """There is none; the message says why."""
 
 
-def judge(
+def verdict_on(
     question: Question,
     sites: Mapping[str, Float[np.ndarray, "N D"]],
     logits: Float[np.ndarray, "N V"] | None,

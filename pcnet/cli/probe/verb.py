@@ -42,9 +42,9 @@ def main(arguments: Sequence[str]) -> int:
         _check(known)
         known.steps = STEPS if known.steps is None else known.steps
         known.suffix = SUFFIX if known.suffix is None else known.suffix
-        from pcnet.cli.probe.answer import answer
+        from pcnet.cli.probe.answer import run
 
-        print(answer(known, rest, _progress))
+        print(run(known, rest, _progress))
         return 0
     except (ValueError, TypeError, OSError) as error:
         _progress("")

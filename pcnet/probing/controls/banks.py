@@ -95,11 +95,12 @@ class DefaultBanks(BankSource):
         def bank(name: str, draw: Callable[[], np.ndarray]) -> ControlBank:
             return ControlBank(name, tuple(draw() for _ in range(self.num_members)))
 
+        # the order of the draws: other processes come first
+        others = bank("other_process", lambda: other_belief(words, process.num_states, process.vocab_size, generator))
         reservoirs = [
             bank(f"reservoir_{radius}", lambda radius=radius: reservoir(words, width, radius, generator))
             for radius in SPECTRAL_RADII
         ]
-        others = bank("other_process", lambda: other_belief(words, process.num_states, process.vocab_size, generator))
         return (*reservoirs, others)
 
 

@@ -31,7 +31,7 @@ class Encoding:
 
     Attributes:
         decoder: W, what reads the belief.
-        offset: c.
+        intercept: c.
         covariance: C of the activations.
         pattern: regression of activations on beliefs.
         mean: of the activations.
@@ -39,7 +39,7 @@ class Encoding:
     """
 
     decoder: Float[Tensor, "S D"]
-    offset: Float[Tensor, " S"]
+    intercept: Float[Tensor, " S"]
     covariance: Float[Tensor, "D D"]
     pattern: Float[Tensor, "D S"]
     mean: Float[Tensor, " D"]
@@ -69,8 +69,8 @@ class Encoding:
         if float(spread.trace()) <= CUT**2:
             raise ValueError("beliefs: they are the same in all rows; there is nothing to move along")
         pattern = a.T @ (w[:, None] * b) @ torch.linalg.pinv(spread, rtol=CUT, hermitian=True)
-        decoder, offset = (torch.as_tensor(np.asarray(part)) for part in (probe.coef_, probe.intercept_))
-        return cls(decoder, offset, a.T @ (w[:, None] * a), pattern, mean, mean_belief)
+        decoder, intercept = (torch.as_tensor(np.asarray(part)) for part in (probe.coef_, probe.intercept_))
+        return cls(decoder, intercept, a.T @ (w[:, None] * a), pattern, mean, mean_belief)
 
     @property
     def rank(self) -> int:
@@ -79,7 +79,7 @@ class Encoding:
 
     def decode(self, values: Float[Tensor, "B D"]) -> Float[Tensor, "B S"]:
         """The belief that the probe reads."""
-        return values.double() @ self.decoder.T + self.offset
+        return values.double() @ self.decoder.T + self.intercept
 
 
 class Edit(abc.ABC):

@@ -6,9 +6,11 @@ from sklearn.base import clone
 from sklearn.metrics.pairwise import euclidean_distances, rbf_kernel
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from pcnet.probing.regression.moments import Moments
+from pcnet.probing.regression.principal import LinearPath
 from pcnet.probing.regression.probes import Folded, FoldedRegressor
 from pcnet.probing.regression.protocol import Protocol
-from pcnet.probing.regression.ridge import check_alphas, errors_on_folds, select_ridge
+from pcnet.probing.regression.ridge import check_alphas, errors_on_folds, ridge_path, select_ridge
 from pcnet.probing.regression.scoring import explained
 from pcnet.probing.rows.dataset import ProbeData
 
@@ -64,13 +66,16 @@ class NonlinearProbe(FoldedRegressor):
         rows = rows._replace(features=rows.features.astype(np.float64))
         self._place(rows)
         moments = [rows.moments(self._features(rows.features, width)) for width in self.widths]
-        least = [errors_on_folds(*each, self.alphas, fit_intercept=True).sum(axis=1).min() for each in moments]
+        least = [errors_on_folds(*each, self._path).sum(axis=1).min() for each in moments]
         best = int(np.argmin(least))
         fitted = select_ridge(*moments[best], self.alphas, fit_intercept=True)
         self.width_, self.alpha_ = self.widths[best], float(fitted.alpha[0])
         self._coef = fitted.coef[:, 0] if one_target else fitted.coef
         self._intercept = fitted.intercept[0] if one_target else fitted.intercept
         self.fitted_ = True
+
+    def _path(self, train: Moments) -> LinearPath:
+        return ridge_path(train, self.alphas, fit_intercept=True)
 
     def _place(self, rows: Folded) -> None:
         """Where the features' centre, scale and landmarks are."""

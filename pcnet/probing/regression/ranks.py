@@ -7,6 +7,7 @@ from jaxtyping import Float
 
 from pcnet.probing.regression.moments import Moments, total
 from pcnet.probing.regression.principal import LinearPath, PrincipalDirections
+from pcnet.probing.regression.ridge import errors_on_folds
 
 
 def check_ranks(ranks: Sequence[int]) -> None:
@@ -52,12 +53,7 @@ def select_rank(
     Raises:
         ValueError: with fewer than two folds.
     """
-    if len(folds) < 2:
-        raise ValueError(f"folds: {len(folds)} given; choosing a rank needs at least 2")
-    errors = np.zeros(len(ranks))
-    for held, fold in enumerate(folds):
-        others = total([always, *(part for number, part in enumerate(folds) if number != held)])
-        errors += rank_path(others, ranks, fit_intercept).squared_errors(fold).sum(axis=1)
+    errors = errors_on_folds(always, folds, lambda train: rank_path(train, ranks, fit_intercept)).sum(axis=1)
     rank = ranks[int(np.argmin(errors))]
     path = rank_path(total([always, *folds]), (rank,), fit_intercept)
     return rank, path.coef[0], path.intercept[0]

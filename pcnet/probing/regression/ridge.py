@@ -1,6 +1,6 @@
 """Ridge regression from moments: every penalty in one eigendecomposition, the penalty chosen on held-out folds."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -80,20 +80,17 @@ def select_ridge(always: Moments, folds: Sequence[Moments], alphas: Sequence[flo
     Raises:
         ValueError: with fewer than two folds.
     """
-    errors = errors_on_folds(always, folds, alphas, fit_intercept)
+    errors = errors_on_folds(always, folds, lambda train: ridge_path(train, alphas, fit_intercept))
     return _refit(_without(always, folds), errors, alphas, fit_intercept, num_replicates=1)
 
 
 def errors_on_folds(
-    always: Moments, folds: Sequence[Moments], alphas: Sequence[float], fit_intercept: bool
+    always: Moments, folds: Sequence[Moments], path: Callable[[Moments], LinearPath]
 ) -> Float[np.ndarray, "A Q"]:
-    """Summed squared error of each penalty on every fold, fitted to the others; arguments as in ``select_ridge``."""
+    """Summed squared error of each map of a path on every fold, fitted to the other folds and to what always trains."""
     if len(folds) < 2:
-        raise ValueError(f"folds: {len(folds)} given; choosing a penalty needs at least 2")
-    return sum(
-        ridge_path(_without(always, folds, held), alphas, fit_intercept).squared_errors(fold)
-        for held, fold in enumerate(folds)
-    )
+        raise ValueError(f"folds: {len(folds)} given; choosing among maps needs at least 2")
+    return sum(path(_without(always, folds, held)).squared_errors(fold) for held, fold in enumerate(folds))
 
 
 def crossfit(

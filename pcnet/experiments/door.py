@@ -81,11 +81,11 @@ def _conduct(known: argparse.Namespace, overrides: dict[str, str], find_settings
     from pcnet.experiments.progress import terminal_view
     from pcnet.experiments.run_folder import RunFolder
 
-    settings = configuration.override(find_settings(known.config), overrides)
+    settings = find_settings(known.config)
     if known.smoke:
         kind = configuration.experiment_class(settings)
         settings = settings | {"init_args": kind.shortened(settings.get("init_args") or {})}
-    settings = configuration.resolve(settings)
+    settings = configuration.resolve(configuration.override(settings, overrides))
     experiment = configuration.build(settings)
     out = known.out or Path("runs") / folder_name(experiment.name, overrides, known.smoke)
     if known.replot:
