@@ -49,6 +49,11 @@ class Schema(dict[str, dict[str, str]]):
         )
         return table.fillna({column: "" for column, kind in kinds.items() if kind == "text"})
 
+    def named(self, name: str, table: pd.DataFrame) -> pd.DataFrame:
+        """A table with its columns in order, some of which may have had another name in version 0.1."""
+        earlier = {old: new for old, new in EARLIER.items() if old not in self[name]}
+        return table.rename(columns=earlier).reindex(columns=list(self[name]))
+
     def empty(self, name: str) -> pd.DataFrame:
         """The table without rows."""
         return pd.DataFrame(columns=list(self[name]))

@@ -37,6 +37,8 @@ LAYERS = layers(
 
 ROOMS = {
     "processes": layers("models", "beliefs machines", "information", "zoo"),
+    "probing": layers("rows", "regression", "interventions", "uncertainty", "controls", "geometry", "verdict"),
+    "networks": layers("activations second_order", "layers base", "convolutions fast", "graph", "time"),
 }
 """The same for the modules and packages of a package, by its path below pcnet."""
 
@@ -257,3 +259,39 @@ def test_a_package_exports_in_one_block(path: Path) -> None:
     if path.name == "__init__.py":
         allowed = ast.Import | ast.ImportFrom | ast.Assign | ast.Expr
         assert [ast.unparse(node) for node in tree(path).body if not isinstance(node, allowed)] == []
+
+
+MOST_PARAMETERS = 7
+MANY = {
+    "inference/loop.py solve": "every one a setting of the only loop",
+    "baselines/transformer.py __init__": "a transformer's sizes, which configurations name one by one",
+    "data/patches.py __init__": "what is cut, how and how many, as configurations name it",
+}
+"""Functions with more parameters than that, and why."""
+
+
+@each_module
+def test_what_always_travels_together_is_an_object(path: Path) -> None:
+    """scikit-learn's estimators have bare parameters; everything else at most seven."""
+    name, many = path.relative_to(ROOT).as_posix(), []
+    for function in ast.walk(tree(path)):
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef) and name not in DICTATED:
+            signature = function.args
+            parameters = [*signature.posonlyargs, *signature.args, *signature.kwonlyargs]
+            count = len([each for each in parameters if each.arg not in ("self", "cls")])
+            many += [function.name] * (count > MOST_PARAMETERS and f"{name} {function.name}" not in MANY)
+    assert many == []
+
+
+@each_module
+def test_nobody_outside_asks_whether_a_model_is_one_particular_network(path: Path) -> None:
+    """What a run asks of a model that infers goes through `Iterates`."""
+    if unit(path) not in ("networks", "learning"):
+        asked = [
+            ast.unparse(node)
+            for node in ast.walk(tree(path))
+            if isinstance(node, ast.Call)
+            and ast.unparse(node.func) == "isinstance"
+            and "TemporalPC" in ast.unparse(node)
+        ]
+        assert asked == []

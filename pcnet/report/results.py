@@ -16,7 +16,6 @@ import pandas as pd
 import yaml
 
 from pcnet.report.schema import EQUILIBRIUM, SCHEMA
-from pcnet.tables import EARLIER
 
 WEIGHTS = ("probability", "equal")
 
@@ -58,17 +57,18 @@ def read(folder: Path) -> Results:
         The tables, typed: numbers as float64, flags as bool, everything else as text.
     """
     config = folder / "config.yaml"
-    tables = {name: _read_table(folder / f"{name}.csv", kinds) for name, kinds in SCHEMA.items()}
+    tables = {name: _read_table(folder / f"{name}.csv", name) for name in SCHEMA}
     return Results(folder, config.read_text(encoding="utf-8") if config.is_file() else "", **tables)
 
 
-def _read_table(path: Path, kinds: dict[str, str]) -> pd.DataFrame:
+def _read_table(path: Path, name: str) -> pd.DataFrame:
+    kinds = SCHEMA[name]
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     complete = text[: text.rfind("\n") + 1]
     if not complete.strip():
         return pd.DataFrame({name: _typed(name, kind, pd.Series(dtype=str)) for name, kind in kinds.items()})
     raw = pd.read_csv(io.StringIO(complete), dtype=str, keep_default_na=False, on_bad_lines="skip")
-    raw = raw.rename(columns=EARLIER).reindex(columns=list(kinds)).fillna("")
+    raw = SCHEMA.named(name, raw).fillna("")
     return pd.DataFrame({name: _typed(name, kind, raw[name]) for name, kind in kinds.items()})
 
 

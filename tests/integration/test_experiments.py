@@ -196,6 +196,13 @@ def test_a_table_that_is_not_as_the_schema_says_is_refused(table: dict[str, str]
     assert not (tmp_path / "parts").exists()
 
 
+def test_a_column_is_renamed_only_where_its_table_has_no_such_name(tmp_path: Path) -> None:
+    schema = Schema(probes="scale", verdicts="gain")
+    for name, column in {"probes": "gain", "verdicts": "gain"}.items():
+        pd.DataFrame({column: [0.5]}).to_csv(tmp_path / f"{name}.csv", index=False)
+    assert [schema.read(tmp_path / f"{name}.csv", name).iloc[0, 0] for name in schema] == [0.5, 0.5]
+
+
 def test_a_schema_knows_its_kinds() -> None:
     with pytest.raises(ValueError, match="date"):
         Schema(one="when:date")
