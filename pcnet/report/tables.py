@@ -8,19 +8,9 @@ from pcnet.report.headlines import count, fixed, iterations_text, milliseconds, 
 from pcnet.report.page import Markup, element, number, table
 from pcnet.report.plots.cost import MEBIBYTE
 from pcnet.report.results import EQUILIBRIUM, WEIGHTS, Results
-from pcnet.report.text import TABLES
+from pcnet.report.text import TABLES, control_name
 
 TOO_FEW = 50
-CONTROLS = {
-    "next_token": "exact next-token law",
-    "next_token+site": "exact next-token law and the site together",
-    "last_token": "last token",
-    "additive_history": "additive history",
-    "constrained": "constrained belief",
-    "softmax": "the model's own next-token law",
-    "random_subspace": "random subspace of the same dimension",
-    "shuffled": "shuffled beliefs, 95th percentile",
-}
 
 
 def _name(content: str) -> Markup:
@@ -39,9 +29,9 @@ def _score(value: float, sign: str = "-") -> Markup:
     return _cell(value, fixed(value, 3, sign))
 
 
-def _pair(values: list[float], sign: str) -> Markup:
+def _pair(values: list[float]) -> Markup:
     """Two scores, by probability and equally, in one cell."""
-    first, second = ("-" if pd.isna(value) else number(value, fixed(value, 3, sign)) for value in values)
+    first, second = ("-" if pd.isna(value) else number(value, fixed(value, 3)) for value in values)
     return element("td", first, " / ", second) if pd.notna(values).any() else element("td", "-")
 
 
@@ -59,7 +49,6 @@ def summary_table(frame: pd.DataFrame) -> Markup:
         "excess loss, nats",
         "R²",
         "best untrained",
-        "gain over untrained",
         "shuffled, 95th pct",
     ]
     headers += ["parameters", "FLOPs", "latency p50, ms", "iterations p50/p90", "sequential depth"]
@@ -68,8 +57,8 @@ def summary_table(frame: pd.DataFrame) -> Markup:
 
 def _summary_row(model: str, row: pd.Series) -> list[Markup]:
     cells = [_name(model), _words(row["verdict"]), _cell(row["excess"], nats(row["excess"]))]
-    for name in ("r2", "untrained", "gain", "shuffled"):
-        cells.append(_pair([row[f"{name}_{weights}"] for weights in WEIGHTS], "+" if name == "gain" else "-"))
+    for name in ("r2", "untrained", "shuffled"):
+        cells.append(_pair([row[f"{name}_{weights}"] for weights in WEIGHTS]))
     cells += [_cell(row[name], count(row[name])) for name in ("parameters", "flops")]
     cells.append(_cell(row["latency_p50_ms"], milliseconds(row["latency_p50_ms"])))
     return [*cells, element("td", iterations_text(row)), _cell(row["sequential_depth"], count(row["sequential_depth"]))]
@@ -113,9 +102,7 @@ def _control_row(results: Results, model: str, control: str) -> list[Markup]:
     if control == "shuffled":
         values = [run.shuffled(results, model, weights) for weights in WEIGHTS]
     oracle = run.population(results, control, model)
-    return _row(
-        model, CONTROLS.get(control, control.replace("_", " ")), values, [f["r2"] for f in frames], oracle, frames
-    )
+    return _row(model, control_name(control), values, [f["r2"] for f in frames], oracle, frames)
 
 
 def _row(

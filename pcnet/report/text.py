@@ -94,3 +94,20 @@ METHOD = _flow("""
     context lengths, in nats, without sampling. Numbers of predictive-coding models are taken at the equilibrium of
     inference: rms of the energy's gradient at most the tolerance in every node group.
 """)
+CONTROLS = {
+    "next_token": "exact next-token law",
+    "next_token+site": "exact next-token law and the site together",
+    "last_token": "last token",
+    "additive_history": "additive history",
+    "constrained": "constrained belief",
+    "softmax": "the model's own next-token law",
+    "random_subspace": "random subspace of the same dimension",
+    "shuffled": "shuffled beliefs, 95th percentile",
+    "untrained copies": "its untrained copies",
+    "other_process": "beliefs of other processes",
+}
+
+
+def control_name(control: str) -> str:
+    """A control as a reader would call it."""
+    return CONTROLS.get(control, control.replace("_", " "))

@@ -7,6 +7,7 @@ import pandas as pd
 from pcnet.report import results as run
 from pcnet.report.headlines import MISSING, fixed, nats, pair
 from pcnet.report.results import WEIGHTS, Results
+from pcnet.report.text import control_name
 
 ENOUGH_CONVERGED = 0.999
 ENOUGH_SEEDS = 5
@@ -41,7 +42,7 @@ def _undecidable(results: Results) -> str:
         return ""
     strongest = rows.loc[rows["population_r2"].idxmax()]
     return (
-        f"Nothing can be shown beyond a control that determines the belief: {strongest['control'].replace('_', ' ')} alone"
+        f"Nothing can be shown beyond a control that determines the belief: {control_name(strongest['control'])} alone"
         f" explains {fixed(strongest['population_r2'], 3)} of it on this process."
     )
 
@@ -88,7 +89,7 @@ def _sentence(seed: float, rows: pd.DataFrame) -> str:
     if linear["p_value"].isna().all():
         return f"{first}."
     worst = linear.loc[linear["p_value"].idxmax()]
-    control = worst["control"].replace("_", " ")
+    control = control_name(worst["control"])
     return f"{first}; against {control} its gain is {fixed(worst['gain'], 3, '+')}, p = {worst['p_value']:.3g}, the largest."
 
 
