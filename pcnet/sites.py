@@ -1,7 +1,7 @@
 """Record what any model holds at named sites; the same call for every architecture.
 
 A site is the output of a submodule, named by its path: `blocks.0.resid_post`, `cells.0.hidden`, `layers.1.value`. Our own
-models place identities where there is something to see, so that a site exists whether or not somebody looks.
+models place identities where there is something to see, so that a site exists whether or not it is recorded.
 """
 
 import abc
@@ -81,7 +81,7 @@ class Site(nn.Identity):
 
     @property
     def watched(self) -> bool:
-        """Whether anybody looks; what is costly to show need not be made otherwise."""
+        """Whether it is being recorded; what is costly to show is only made then."""
         return bool(self._forward_hooks)
 
 

@@ -49,7 +49,7 @@ class PCNetwork(nn.Module, Iterates, abc.ABC):
 
     @property
     def watched(self) -> bool:
-        """Whether anybody looks at a site."""
+        """Whether any site is being recorded."""
         return any(site.watched for site in self.modules() if isinstance(site, Site))
 
     def shown(self, solution: Solution) -> list[State]:

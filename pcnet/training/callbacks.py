@@ -66,7 +66,7 @@ def is_last_batch(trainer: Trainer) -> bool:
 
 
 class Progress(Callback):
-    """Tells somebody how far training is: in optimiser steps where their number is given, otherwise in batches.
+    """Reports how far training is: in optimiser steps where their number is given, otherwise in batches.
 
     Args:
         report: called with (step, steps, latest loss or None).

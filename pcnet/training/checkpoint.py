@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or absent, and that load without running anybody's code."""
+"""Checkpoints that are whole or absent, and that load without running code that is in them."""
 
 import os
 from pathlib import Path

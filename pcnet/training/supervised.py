@@ -33,7 +33,7 @@ class Supervised(GraphTask):
         images, labels = _pair(batch)
         with torch.inference_mode(False):  # layers by automatic differentiation need their graph to infer
             answer = self.network(images.clone())
-        # The labels in the form in which they are held, checked, but held by nobody.
+        # The labels in the form in which they would be held, and checked; they are not held.
         wanted = self.network.clamp({self.network.outputs: labels}).values[self.network.outputs]
         scores = {f"{stage}_loss": self._loss(answer, wanted)}
         if not labels.is_floating_point():
