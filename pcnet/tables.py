@@ -41,7 +41,7 @@ class Schema(dict[str, dict[str, str]]):
         """A table as it was written: an empty text is a text, an empty number or flag is missing."""
         kinds = self[name]
         types = {column: KINDS[kind] for column, kind in kinds.items() if KINDS[kind] is not None}
-        table = self.named(name, pd.read_csv(path, dtype=types, float_precision="round_trip"))
+        table = self.named(name, pd.read_csv(path, dtype=types))
         return table.fillna({column: "" for column, kind in kinds.items() if kind == "text"})
 
     def named(self, name: str, table: pd.DataFrame) -> pd.DataFrame:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from torch.optim import Optimizer
 
 from pcnet.learning.rule import LearningRule
-from pcnet.predictor import check_sizes
 
 
 @dataclass(frozen=True)
@@ -21,9 +20,6 @@ class Training:
         clip: largest norm of the gradient; null does not clip.
         peak_at: share of the steps after which the learning rate is at its highest (`OneCycleLR`: it rises from a 25th and
             falls to nearly zero along cosines); null keeps it constant.
-
-    Raises:
-        ValueError: a size is below 1.
     """
 
     rule: LearningRule
@@ -32,6 +28,3 @@ class Training:
     batch_size: int = 256
     clip: float | None = 1.0
     peak_at: float | None = 0.1
-
-    def __post_init__(self) -> None:
-        check_sizes(steps=self.steps, batch_size=self.batch_size)

@@ -19,7 +19,7 @@ from pcnet.report.results import (
 
 MISSING = "-"
 SHORT = {"not decidable here": "not decidable", "present, not linear": "not linear"}
-NAME_WIDTH = 20
+NAME_WIDTH = 19
 
 
 def summarise(results: Results) -> pd.DataFrame:

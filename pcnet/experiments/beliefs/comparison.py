@@ -69,6 +69,9 @@ class BeliefComparison(Experiment):
             if odd:
                 raise ConfigError(f"{part}.{min(odd)}: every model needs exactly one entry here; models are {names}")
         check_sizes(context=self.context, checkpoint_every=self.checkpoint_every, log_every=self.log_every)
+        for name, training in self.training.items():
+            sizes = {"steps": training.steps, "batch_size": training.batch_size}
+            check_sizes(**{f"training.{name}.{what}": size for what, size in sizes.items()})
         for name in self.evaluation.robust:
             if name not in self.models:
                 raise ConfigError(f"evaluation.robust names {name!r}; models are {names}")
