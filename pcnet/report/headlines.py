@@ -167,7 +167,7 @@ def _cells(frame: pd.DataFrame) -> list[list[str]]:
 
 
 def render_summary(frame: pd.DataFrame) -> str:
-    """The summary as plain text in fixed width, long model names are cut with an ellipsis.
+    """The summary as plain text in fixed width: at most 120 columns; long model names are cut with an ellipsis.
 
     Args:
         frame: what ``summarise`` returned.

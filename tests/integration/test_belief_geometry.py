@@ -40,7 +40,14 @@ def test_smoke_measures_once_and_draws_again(tmp_path: Path, capsys: pytest.Capt
 
 def test_a_model_without_its_untrained_copies_is_summed_up() -> None:
     labels = {"process": "rrxor", "model": "gru", "copy": "trained", "seed": 0}
-    place = {"site": "cells.0.hidden", "iteration": "equilibrium", "target": "belief", "weights": "equal", "r2": 0.5}
+    place = {
+        "site": "cells.0.hidden",
+        "iteration": "equilibrium",
+        "target": "belief",
+        "weights": "equal",
+        "r2": 0.5,
+        "headline": True,
+    }
     shapes = [
         labels | {"decoder": name, "rank": 2, "r2": 0.4, "distance_r2": 0.3, "procrustes": 0.2}
         for name in ("probe", "without truth", "without truth, futures shuffled")
