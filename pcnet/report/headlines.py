@@ -19,7 +19,7 @@ from pcnet.report.results import (
 
 MISSING = "-"
 SHORT = {"not decidable here": "not decidable", "present, not linear": "not linear"}
-NAME_WIDTH = 19
+NAME_WIDTH = 20
 
 
 def summarise(results: Results) -> pd.DataFrame:
@@ -143,8 +143,8 @@ HEADERS = (
     ("seq.", "depth"),
 )
 NOTE = """\
-Beyond every control: the verdict on the site that was fixed before training. R2 against the belief, held out; p/e: words
-weighted by probability / equally. Latency, FLOPs, iterations: one sequence."""
+Beyond every control: the verdict on the site that was fixed before training. R2 against the belief, held out; p/e:
+words weighted by probability / equally. Latency, FLOPs, iterations: one sequence."""
 
 
 def _cells(frame: pd.DataFrame) -> list[list[str]]:
