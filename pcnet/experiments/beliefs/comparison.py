@@ -245,7 +245,7 @@ class BeliefComparison(Experiment):
     def judge(self, model: str, files: Path, told: Report) -> Tables:
         """Ask whether the headline site encodes the belief beyond every control."""
         asked = self.evaluation
-        exam = Examination.of(self.process, asked.verdict_length or self.context)
+        exam = Examination.of(self.process, min(asked.verdict_length or self.context, self.context))
         return {"verdicts": self.verdicts(model, self.seeds, files, exam, asked.verdict_copies)}
 
     def verdicts(

@@ -29,7 +29,7 @@ class Evaluation:
         untrained_seeds: seeds of the untrained copies.
         permutations: shuffled beliefs; the 95th percentile of their scores is the one to beat.
         verdict_copies: untrained copies that a verdict ranks a model among, at least 19; 0 asks for no verdict.
-        verdict_length: longest word that a verdict is asked about; null is the context.
+        verdict_length: longest word that a verdict is asked about, at most the context; null is the context.
         iterations: numbers of inference iterations after which a network that infers is scored as well.
         iteration_solver: the solver whose iterations these are.
         robust: models whose numbers are repeated with another solver, other initial values and in float64.
