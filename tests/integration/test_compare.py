@@ -23,7 +23,7 @@ from pcnet.report.schema import SCHEMA
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
-TABLES = {"training", "probes", "excess", "cost", "inference", "checks"}
+TABLES = {"training", "probes", "verdicts", "excess", "cost", "inference", "checks"}
 
 
 def tiny(name: str = "mess3", keep: tuple[str, ...] = ("gru", "temporal_pc")) -> configuration.Settings:
