@@ -27,7 +27,7 @@ def test_smoke_measures_once_and_draws_again(tmp_path: Path, capsys: pytest.Capt
     assert {"all value", "all error", "all prediction", "layers.1.value"} <= set(table["site"])
     assert set(table[table["part"] == "prediction"]["target"]) == {"belief"}
     shuffled = shapes[shapes["decoder"] == "without truth, futures shuffled"]
-    assert len(shapes) == 2 * 3 * 2 and (shuffled["rank"] <= 1).all()
+    assert len(shapes) == 2 * 3 * 4 and (shuffled["rank"] <= 1).all()
     question = "model == 'gru' and weights == 'equal' and target == 'belief'"
     first = learned.query(question + " and step == 0")
     bare = places.query(question + " and copy == 'untrained' and seed == 0")
