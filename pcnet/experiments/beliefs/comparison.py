@@ -318,7 +318,8 @@ class BeliefComparison(Experiment):
             "iterations": [0, 1],
             "timing_seconds": 0.01,
         }
-        asked |= {"untrained_scales": [0.9], "untrained_seeds": [0], "verdict_copies": 19, "batch_sizes": [1]}
+        asked |= {"untrained_scales": [0.9], "untrained_seeds": [0], "batch_sizes": [1]}
+        asked |= {"verdict_copies": 19, "verdict_length": 4}
         sizes = {"context": 5, "log_every": 1, "checkpoint_every": 2}
         return {**arguments, "training": training, "evaluation": asked, **sizes}
 
