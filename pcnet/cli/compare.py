@@ -13,8 +13,8 @@ Train several sequence models on the same hidden Markov process and compare them
     and the calibrated verdict: do they encode the belief beyond every control?
   * what an answer costs: operations, latency, memory, sequential depth, inference iterations
 
-CONFIG is a YAML file, or the name of one that comes with pcnet: mess3 (the default, a quarter of an hour on two busy cores), rrxor,
-zrr, local_rules. A file may describe any other experiment: its class_path names it, its init_args are the settings.
+CONFIG is a YAML file, or the name of one that comes with pcnet: mess3 (the default, a quarter of an hour on two busy cores),
+rrxor, zrr, local_rules. A file may describe any other experiment: its class_path names it, its init_args are the settings.
 
 any setting can be given as --PATH VALUE, with the path's keys joined by dots:
   pcnet compare                                              the main experiment
